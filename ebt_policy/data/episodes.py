@@ -1,0 +1,244 @@
+"""Episodes in memory: one demonstration, many of them end to end, and the checks every reader makes.
+
+E  episodes    T  steps of one episode    sum T  steps of all    Da  action dimensions    S  simulator state
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from ebt_policy.data.spec import Spec
+
+RANGE_SLACK = 1e-5  # of the range's width: float32 rounding is not an action out of range
+
+
+class DataError(ValueError):
+    """A file or an episode is not what it should be; the message says where and what to do."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One demonstration of T steps. obs[k][t] is what was seen before action[t] was taken."""
+
+    obs: dict[str, np.ndarray]  # (T, *shape) float32, images uint8
+    action: np.ndarray  # (T, Da) float32: the label
+    executed: np.ndarray | None = None  # (T, Da): what was sent to the robot, where it differs from the label
+    initial_state: np.ndarray | None = None  # (S,) float64
+    success: bool | None = None
+    seed: int | None = None
+    states: np.ndarray | None = None  # (T, S) float64, where every step was recorded
+    model_xml: str | None = None  # the simulator's model of this episode
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+
+@dataclass(frozen=True, eq=False)
+class EpisodeData:
+    """Every episode end to end, in memory; episode i is rows ends[i-1]:ends[i] of the per-step arrays."""
+
+    spec: Spec
+    obs: dict[str, np.ndarray]  # (sum T, *shape) float32, images uint8
+    action: np.ndarray  # (sum T, Da) float32
+    ends: np.ndarray  # (E,) int64, cumulative
+    executed: np.ndarray | None = None  # (sum T, Da) float32
+    initial_state: np.ndarray | None = None  # (E, S) float64
+    success: np.ndarray | None = None  # (E,) bool
+    seed: np.ndarray | None = None  # (E,) int64
+    states: np.ndarray | None = None  # (sum T, S) float64
+    model_xml: tuple[str, ...] | None = None  # (E,)
+    masks: dict[str, np.ndarray] = field(default_factory=dict)  # filter key -> (E,) bool
+
+    def __post_init__(self):
+        _check_lengths(self)
+        for name, values in (*((f"obs/{k}", v) for k, v in self.obs.items()), ("action", self.action)):
+            _check_finite(self, name, values)
+        if self.executed is not None:
+            _check_finite(self, "executed", self.executed)
+        _check_range(self)
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    @property
+    def starts(self) -> np.ndarray:
+        """(E,) first row of each episode."""
+        return np.concatenate(([0], self.ends[:-1]))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(E,) steps of each episode."""
+        return np.diff(self.ends, prepend=0)
+
+    @cached_property
+    def content_hash(self) -> str:
+        """sha256 of the spec and of every array held here, whatever the file's chunks and compression."""
+        digest = hashlib.sha256(json.dumps(self.spec.to_dict(), sort_keys=True).encode())
+        for name, values in sorted(self.arrays().items()):
+            digest.update(f"{name} {values.dtype} {values.shape}".encode())
+            digest.update(np.ascontiguousarray(values).data)
+        for xml in self.model_xml or ():
+            digest.update(hashlib.sha256(xml.encode()).digest())
+        return digest.hexdigest()
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Name in the store -> array, for every numeric array there is."""
+        named = {f"obs/{k}": v for k, v in self.obs.items()} | {f"mask/{k}": v for k, v in self.masks.items()}
+        named |= {"action": self.action, "executed": self.executed, "episode_ends": self.ends, "states": self.states}
+        named |= {"initial_state": self.initial_state, "success": self.success, "seed": self.seed}
+        return {name: values for name, values in named.items() if values is not None}
+
+    def episode(self, i: int) -> Episode:
+        """Episode i (views, not copies); negative i counts from the end."""
+        i = range(len(self))[i]
+        rows = slice(int(self.starts[i]), int(self.ends[i]))
+        return Episode(
+            obs={k: v[rows] for k, v in self.obs.items()},
+            action=self.action[rows],
+            executed=None if self.executed is None else self.executed[rows],
+            initial_state=None if self.initial_state is None else self.initial_state[i],
+            success=None if self.success is None else bool(self.success[i]),
+            seed=None if self.seed is None else int(self.seed[i]),
+            states=None if self.states is None else self.states[rows],
+            model_xml=None if self.model_xml is None else self.model_xml[i],
+        )
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> EpisodeData:
+        """Only these episodes, in this order (indices or a boolean mask): a validation split, a filter key."""
+        chosen = np.arange(len(self))[np.asarray(indices)]
+        if not len(chosen):
+            raise DataError(f"expected at least 1 episode to select of {len(self)}, got none")
+        return from_episodes(
+            self.spec, (self.episode(i) for i in chosen), {k: m[chosen] for k, m in self.masks.items()}
+        )
+
+    def filtered(self, key: str) -> EpisodeData:
+        """Only the episodes of filter key `key`; DataError if there is no such key."""
+        if key not in self.masks:
+            known = ", ".join(sorted(self.masks)) or "none"
+            raise DataError(f"expected one of the file's filter keys ({known}), got {key!r}")
+        return self.select(self.masks[key])
+
+
+def from_episodes(spec: Spec, episodes: Iterable[Episode], masks: dict[str, np.ndarray] | None = None) -> EpisodeData:
+    """Joins episodes end to end and checks them. Optional fields must be in all episodes or in none."""
+    episodes = list(episodes)
+    if not episodes:
+        raise DataError("expected at least 1 episode, got none: record or select some")
+    for i, episode in enumerate(episodes):
+        _check_episode(spec, i, episode)
+
+    def joined(name: str, dtype: type, join) -> np.ndarray | None:
+        values = [getattr(episode, name) for episode in episodes]
+        missing = [i for i, value in enumerate(values) if value is None]
+        if len(missing) == len(values):
+            return None
+        if missing:
+            raise DataError(f"expected {name!r} in every episode or in none, episode {missing[0]} has none")
+        try:
+            return join([np.asarray(value, dtype) for value in values])
+        except ValueError as error:
+            raise DataError(f"expected {name!r} of one shape in every episode, got {error}") from error
+
+    return EpisodeData(
+        spec=spec,
+        obs={k: np.concatenate([as_observation(episode.obs[k]) for episode in episodes]) for k in spec.obs},
+        action=joined("action", np.float32, np.concatenate),
+        ends=np.cumsum([len(episode) for episode in episodes], dtype=np.int64),
+        executed=joined("executed", np.float32, np.concatenate),
+        initial_state=joined("initial_state", np.float64, np.stack),
+        success=joined("success", np.bool_, np.stack),
+        seed=joined("seed", np.int64, np.stack),
+        states=joined("states", np.float64, np.concatenate),
+        model_xml=None if episodes[0].model_xml is None else tuple(episode.model_xml or "" for episode in episodes),
+        masks=dict(masks or {}),
+    )
+
+
+def as_observation(values: np.ndarray) -> np.ndarray:
+    """Images stay bytes; everything else is float32."""
+    values = np.asarray(values)
+    return values if values.dtype == np.uint8 else values.astype(np.float32)
+
+
+def _check_episode(spec: Spec, i: int, episode: Episode):
+    missing = sorted(set(spec.obs) - set(episode.obs))
+    if missing:
+        raise DataError(f"episode {i}: expected observations {sorted(spec.obs)}, {missing} are missing")
+    rows = {f"obs/{k}": (episode.obs[k], spec.obs[k]) for k in spec.obs} | {
+        "action": (episode.action, (spec.action.dim,))
+    }
+    if episode.executed is not None:
+        rows["executed"] = (episode.executed, (spec.action.dim,))
+    for name, (values, shape) in rows.items():
+        if np.shape(values) != (len(episode), *shape) or not len(episode):
+            raise DataError(f"episode {i}: expected {name} of shape ({len(episode) or 'T > 0'}, "
+                            f"{', '.join(map(str, shape))}), got {np.shape(values)}")  # fmt: skip
+
+
+def _check_lengths(data: EpisodeData):
+    if data.ends.ndim != 1 or not len(data.ends):
+        raise DataError("expected at least 1 episode, got none")
+    if (data.lengths <= 0).any():
+        i = int(np.argmax(data.lengths <= 0))
+        raise DataError(f"expected episode ends that increase, episode {i} has {data.lengths[i]} steps")
+    total, count = int(data.ends[-1]), len(data)
+    expected = {f"obs/{k}": (total, *shape) for k, shape in data.spec.obs.items()}
+    expected |= {"action": (total, data.spec.action.dim), "executed": (total, data.spec.action.dim)}
+    expected |= {"success": (count,), "seed": (count,)} | {f"mask/{k}": (count,) for k in data.masks}
+    arrays = data.arrays()
+    missing = sorted({f"obs/{k}" for k in data.spec.obs} - arrays.keys())
+    if missing:
+        raise DataError(f"expected the arrays {missing} that the spec names, they are missing")
+    for name, values in arrays.items():
+        length = total if name == "states" else count
+        shape = expected.get(name, (length, *values.shape[1:]))
+        if values.shape != shape:
+            raise DataError(f"expected {name} of shape {shape} ({count} episodes, {total} steps), got {values.shape}")
+
+
+def _place(data: EpisodeData, row: int) -> str:
+    i = int(np.searchsorted(data.ends, row, side="right"))
+    return f"episode {i}, step {row - int(data.starts[i])}"
+
+
+def _check_finite(data: EpisodeData, name: str, values: np.ndarray):
+    if values.dtype == np.uint8 or np.isfinite(values).all():
+        return
+    bad = np.argwhere(~np.isfinite(values))
+    row, *dimension = (int(n) for n in bad[0])
+    where = ", ".join(map(str, dimension)) or "0"
+    raise DataError(
+        f"expected finite numbers, got {values[tuple(bad[0])]} in {name} at {_place(data, row)}, dimension {where} "
+        f"({len(bad)} such numbers): drop or repair the episode"
+    )
+
+
+def _check_range(data: EpisodeData):
+    low, high = data.spec.action.low, data.spec.action.high
+    slack = RANGE_SLACK * (high - low) if np.isfinite(high - low) else 0.0
+    outside = (data.action < low - slack) | (data.action > high + slack)
+    if outside.any():
+        excess = np.where(outside, np.maximum(low - data.action, data.action - high), -np.inf)
+        row, dimension = np.unravel_index(int(excess.argmax()), excess.shape)
+        raise DataError(
+            f"expected actions in [{low:g}, {high:g}], got {int(outside.any(1).sum())} of {len(outside)} outside, the "
+            f"farthest {data.action[row, dimension]:g} at {_place(data, int(row))}, dimension {int(dimension)}: "
+            f"clip or rescale them"
+        )
+
+
+def with_obs_keys(spec: Spec, obs_keys: Sequence[str] | None, path) -> Spec:
+    """The spec with these observation keys only, in this order; DataError names those that do not exist."""
+    if obs_keys is None:
+        return spec
+    unknown = [key for key in obs_keys if key not in spec.obs]
+    if unknown:
+        raise DataError(f"{path}: expected observation keys among {sorted(spec.obs)}, got {unknown}")
+    return replace(spec, obs={key: spec.obs[key] for key in obs_keys})

@@ -1,0 +1,161 @@
+"""Our file format, a zarr v2 group in one zip file or in a folder, and `open_episodes` for every format that is read.
+
+    root attrs    format, version, spec, content_hash
+    per step      obs/<key> (sum T, *shape)   action, executed (sum T, Da)   states (sum T, S)
+    per episode   episode_ends, success, seed (E,)   initial_state (E, S)   model_xml (E,)   mask/<filter key> (E,)
+
+Only obs, action and episode_ends are always there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from collections.abc import Iterable, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import h5py
+import numcodecs
+import numpy as np
+import zarr
+
+from ebt_policy.data import diffusion_policy, robomimic
+from ebt_policy.data.episodes import DataError, Episode, EpisodeData, from_episodes, with_obs_keys
+from ebt_policy.data.spec import Spec
+from ebt_policy.data.zarr_array import read_array
+
+__all__ = ["DataError", "Episode", "EpisodeData", "open_episodes", "write_data", "write_store"]
+
+FORMAT, VERSION = "ebt_policy.episodes", 1
+CHUNK_BYTES = 4 << 20
+COMPRESSOR = numcodecs.Blosc("zstd", clevel=7, shuffle=numcodecs.Blosc.SHUFFLE)
+HDF5_SUFFIXES = {".hdf5", ".h5"}
+
+
+def write_store(path: str | os.PathLike, spec: Spec, episodes: Iterable[Episode]) -> str:
+    """Writes episodes to `path` (*.zarr.zip, or a folder *.zarr) and returns the content hash; see `write_data`."""
+    return write_data(path, from_episodes(spec, episodes))
+
+
+def write_data(path: str | os.PathLike, data: EpisodeData) -> str:
+    """Writes everything in `data` and returns its content hash.
+
+    All or nothing: an existing file is replaced in one rename after everything was written (an existing folder is
+    refused), and a failure, such as a full disk, leaves `path` as it was and raises DataError.
+    """
+    path = Path(path)
+    if not path.name.endswith((".zarr.zip", ".zarr")):
+        raise DataError(f"expected a name that ends in .zarr.zip or .zarr, got {path.name!r}")
+    if path.is_dir():
+        raise DataError(f"expected a new name, the folder {path} exists: delete it first")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        store = zarr.ZipStore(partial, mode="w") if path.suffix == ".zip" else zarr.DirectoryStore(str(partial))
+        try:
+            _write_group(store, data)
+        finally:
+            store.close()
+        os.replace(partial, path)
+    except OSError as error:
+        raise DataError(f"could not write {path}: {error.strerror or error}; nothing was changed there") from error
+    finally:
+        with suppress(OSError):
+            shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
+    return data.content_hash
+
+
+def open_episodes(
+    path: str | os.PathLike, filter_key: str | None = None, obs_keys: Sequence[str] | None = None
+) -> EpisodeData:
+    """Reads a whole file into memory: our store, robomimic HDF5 or diffusion_policy zarr (folder or zip).
+
+    `filter_key` keeps only the episodes under that name (robomimic's mask/<name>); `obs_keys` reads only these
+    observations, in this order. Raises DataError for a file that is missing, damaged, in another format or without
+    episodes, for an unknown key, for numbers that are not finite and for actions outside of the stated range.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"expected a file or a folder of episodes at {path}, there is none")
+    try:
+        if path.is_dir() or zipfile.is_zipfile(path):
+            return _open_zarr(path, filter_key, obs_keys)
+        if h5py.is_hdf5(path) or path.suffix in HDF5_SUFFIXES:
+            return robomimic.read_robomimic(path, filter_key, obs_keys)
+    except DataError as error:
+        raise error if str(path) in str(error) else DataError(f"{path}: {error}") from error
+    size = path.stat().st_size
+    what = "the file is empty" if size == 0 else f"got {size} bytes of something else, or a truncated zip"
+    raise DataError(f"{path}: expected a zarr folder, a .zarr.zip or a robomimic HDF5, {what}")
+
+
+def _write_group(store, data: EpisodeData):
+    root = zarr.group(store)
+    root.attrs.put(
+        {"format": FORMAT, "version": VERSION, "spec": data.spec.to_dict(), "content_hash": data.content_hash}
+    )
+    for name, values in data.arrays().items():
+        rows = max(1, CHUNK_BYTES // max(1, values[:1].nbytes))
+        chunks = (min(len(values), rows), *values.shape[1:])
+        root.create_dataset(name, data=values, chunks=chunks, compressor=COMPRESSOR)
+    if data.model_xml is not None:
+        text = np.array(data.model_xml, dtype=object)
+        root.create_dataset("model_xml", data=text, object_codec=numcodecs.VLenUTF8(), compressor=COMPRESSOR)
+
+
+@contextmanager
+def _zarr_root(path: Path):
+    """The root group, read only; DataError if the file is truncated or is not a zarr group."""
+    try:
+        store = zarr.DirectoryStore(str(path)) if path.is_dir() else zarr.ZipStore(path, mode="r")
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: expected a readable zip, got {error}: the file is truncated") from error
+    with store:
+        try:
+            root = zarr.open_group(store, mode="r")
+        except (ValueError, KeyError, zarr.errors.GroupNotFoundError) as error:
+            raise DataError(f"{path}: expected a zarr v2 group at its root, found none") from error
+        yield root
+
+
+def _open_zarr(path: Path, filter_key: str | None, obs_keys: Sequence[str] | None) -> EpisodeData:
+    with _zarr_root(path) as root:
+        if root.attrs.get("format") == FORMAT:
+            return _read_store(path, root, filter_key, obs_keys)
+        if "data" in root and "meta/episode_ends" in root:
+            return diffusion_policy.read_diffusion_policy(path, root, filter_key, obs_keys)
+    raise DataError(
+        f"{path}: expected our store (attribute format={FORMAT!r}) or diffusion_policy's layout (data/, "
+        f"meta/episode_ends), got a zarr group with {sorted(root.keys()) or 'nothing'} in it"
+    )
+
+
+def _read_store(path: Path, root: zarr.Group, filter_key: str | None, obs_keys: Sequence[str] | None) -> EpisodeData:
+    if root.attrs.get("version") != VERSION:
+        raise DataError(
+            f"{path}: expected format version {VERSION}, got {root.attrs.get('version')}: update ebt_policy"
+        )
+    try:
+        spec = with_obs_keys(Spec.from_dict(root.attrs["spec"]), obs_keys, path)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path}: expected a complete 'spec' attribute, {error!r} is wrong in it") from error
+    names = ("executed", "initial_state", "success", "seed", "states", "model_xml")
+    optional = {name: read_array(root, name) for name in names if name in root}
+    if "model_xml" in optional:
+        optional["model_xml"] = tuple(str(xml) for xml in optional["model_xml"])
+    data = EpisodeData(
+        spec=spec,
+        obs={key: read_array(root, f"obs/{key}") for key in spec.obs},
+        action=read_array(root, "action"),
+        ends=read_array(root, "episode_ends"),
+        masks={key: read_array(root, f"mask/{key}") for key in root["mask"].array_keys()} if "mask" in root else {},
+        **optional,
+    )
+    stored = root.attrs.get("content_hash")
+    if obs_keys is None and data.content_hash != stored:
+        raise DataError(
+            f"{path}: expected content hash {stored}, got {data.content_hash}: the file was damaged or edited"
+        )
+    return data if filter_key is None else data.filtered(filter_key)
