@@ -1,6 +1,6 @@
 """What a data set, an environment, a robot and a checkpoint must agree on.
 
-    To  observed steps    Tp  predicted steps    Da  action dimensions    hz  control steps a second
+To  observed steps    Tp  predicted steps    Da  action dimensions    hz  control steps a second
 """
 
 from __future__ import annotations
