@@ -1,0 +1,44 @@
+"""The energy core: torch only, no robots, no text, no images.
+
+    B batch   N candidate tokens   L context tokens   D width   H heads
+    y candidate (B, ...)   ctx context (B, L, D)   k descent step   E energy, summed over tokens, never averaged
+
+Read in this order: `descent` (the one loop), `transformer` (the trunk), `heads` and `energy` (the landscape),
+`objectives` (what training asks of it), `ebt` (the conditional model), `energies` (terms to add when acting).
+"""
+
+from ebt_policy.core.descent import DescentConfig, EnergyFn, Step, descend, energy_and_grad, walk
+from ebt_policy.core.ebt import EBT, ActConfig
+from ebt_policy.core.energy import EnergyTransformer
+from ebt_policy.core.heads import DotProduct, Quadratic, Residual, Scalar
+from ebt_policy.core.model import ConditionalModel, Loss, Sample
+from ebt_policy.core.objectives import NoisedStates, OwnIterates
+from ebt_policy.core.replay import ReplayBuffer
+from ebt_policy.core.tokens import LinearTokens, LogitTokens, PatchTokens
+from ebt_policy.core.transformer import Transformer
+
+__all__ = [
+    "EBT",
+    "ActConfig",
+    "ConditionalModel",
+    "DescentConfig",
+    "DotProduct",
+    "EnergyFn",
+    "EnergyTransformer",
+    "LinearTokens",
+    "LogitTokens",
+    "Loss",
+    "NoisedStates",
+    "OwnIterates",
+    "PatchTokens",
+    "Quadratic",
+    "ReplayBuffer",
+    "Residual",
+    "Sample",
+    "Scalar",
+    "Step",
+    "Transformer",
+    "descend",
+    "energy_and_grad",
+    "walk",
+]

@@ -1,0 +1,185 @@
+"""Descent on an energy landscape: the one loop that every task shares.
+
+    start = enter(y, noise)                       free | unit_rms | simplex
+    g     = dE/dy at start + momentum * velocity  (Nesterov's look-ahead)
+    y     = start + velocity,   velocity <- momentum * velocity - step_size * g
+
+The gradient is taken with `torch.func`, which both eager autograd and `torch.compile` can differentiate again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+EnergyFn = Callable[[Tensor, int], Tensor]  # (y (B, ...), step k) -> energy (B,) or (B, N)
+MAX_SCALE = 10.0  # bound on the energy-scaled step factor: unbounded exp(E) diverges on a plain bowl
+
+
+@dataclass(frozen=True)
+class DescentConfig:
+    """How to walk downhill. Training and acting are two values of this one type."""
+
+    steps: int = 6
+    extra_steps: int = 0  # walk steps + U{0..extra_steps}, both ends included
+    momentum: float = 0.0  # Nesterov look-ahead; 0 is plain gradient descent
+    noise: tuple[float, float] = (0.0, 0.0)  # Langevin sigma at the first and last step, cosine in between
+    step_jitter: float = 1.0  # one factor per sample and walk on the step size, U[1/j, j]
+    energy_temp: float | None = None  # if set, each step is scaled by min(exp(E) / temp, 10), per sample or token
+    state: Literal["free", "unit_rms", "simplex"] = "free"  # where y lives before each step
+    tol: float = 0.0  # a sample stops once its gradient norm is at most tol
+    accept: bool = False  # undo a sample's step that raised its energy, and halve its next one
+    backprop: Literal["none", "last", "each", "through"] = "none"  # which steps parameters learn from
+
+    def __post_init__(self):
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        if self.extra_steps < 0:
+            raise ValueError(f"extra_steps must be at least 0, got {self.extra_steps}")
+        if self.step_jitter < 1:
+            raise ValueError(f"step_jitter is a factor >= 1, got {self.step_jitter}")
+        if self.energy_temp is not None and self.energy_temp <= 0:
+            raise ValueError(f"energy_temp must be positive or null, got {self.energy_temp}")
+        if self.state not in _ENTER:
+            raise ValueError(f"state must be one of {list(_ENTER)}, got {self.state!r}")
+        if self.backprop not in ("none", "last", "each", "through"):
+            raise ValueError(f"backprop must be none, last, each or through, got {self.backprop!r}")
+        if (self.tol or self.accept) and self.backprop != "none":
+            raise ValueError(
+                "tol and accept branch on values, which training cannot: set backprop='none', or drop them"
+            )
+
+
+@dataclass(frozen=True)
+class Step:
+    """The state after one step, with the energy and gradient that caused it."""
+
+    y: Tensor  # (B, ...) after the step
+    at: Tensor  # (B, ...) where energy and gradient were taken
+    energy: Tensor  # (B,) or (B, N) at `at`
+    grad_norm: Tensor  # (B,) at `at`
+    moved: Tensor  # (B,) bool: False once a sample has stopped by tol
+
+
+def walk(
+    energy_fn: EnergyFn,
+    y0: Tensor,
+    step_size: Tensor | float,
+    cfg: DescentConfig,
+    generator: torch.Generator | None = None,
+) -> Iterator[Step]:
+    """Walk y0 (B, ...) downhill, one Step at a time; stop iterating to stop early.
+
+    Samples never see each other: row i of the result depends on row i of y0 alone.
+    """
+    n = cfg.steps + _randint(cfg.extra_steps, generator)
+    factor = _jitter(y0, cfg.step_jitter, generator)
+    y, velocity = y0, torch.zeros_like(y0)
+    active = torch.ones(len(y0), dtype=torch.bool, device=y0.device)
+    guard = _Guard() if cfg.accept else None
+    for k in range(n):
+        keep = cfg.backprop in ("each", "through") or (cfg.backprop == "last" and k == n - 1)
+        if cfg.backprop != "through":
+            y, velocity = y.detach(), velocity.detach()
+        start = _ENTER[cfg.state](y, _noise(y, cfg.noise, k, n, generator))
+        energy, grad = energy_and_grad(energy_fn, start + cfg.momentum * velocity, k, keep)
+        if guard is not None:
+            start, velocity, energy, grad = guard.keep_lowest(start, velocity, energy, grad)
+        with torch.set_grad_enabled(keep):
+            scale = step_size * factor * (guard.shrink if guard is not None else 1.0)
+            if cfg.energy_temp is not None:
+                scale = scale * _like((energy.exp() / cfg.energy_temp).clamp(max=MAX_SCALE), y)
+            new_velocity = cfg.momentum * velocity - scale * grad
+            moved = _like(active, y)
+            y, velocity = torch.where(moved, start + new_velocity, y), torch.where(moved, new_velocity, velocity)
+        norm = grad.detach().flatten(1).norm(dim=1)
+        yield Step(y, start, energy, norm, active)
+        if cfg.tol:
+            active = active & (norm > cfg.tol)
+            if not active.any():
+                return
+
+
+def descend(*args, **kwargs) -> list[Step]:
+    """The whole walk at once; the answer is the last step's y."""
+    return list(walk(*args, **kwargs))
+
+
+def energy_and_grad(energy_fn: EnergyFn, y: Tensor, k: int, create_graph: bool) -> tuple[Tensor, Tensor]:
+    """Energy (B,) or (B, N) and its gradient (B, ...) at y; with a graph to the parameters if asked for."""
+
+    def total(y: Tensor) -> tuple[Tensor, Tensor]:
+        energy = energy_fn(y, k)
+        if energy.ndim not in (1, 2) or len(energy) != len(y):
+            raise ValueError(f"energy_fn must return (B,) or (B, N) with B={len(y)}, got {tuple(energy.shape)}")
+        return energy.sum(), energy
+
+    with torch.set_grad_enabled(create_graph):
+        grad, energy = torch.func.grad(total, has_aux=True)(y)
+    return energy, grad
+
+
+class _Guard:
+    """Remembers each sample's lowest point and takes back the steps that climbed (backtracking line search)."""
+
+    def __init__(self):
+        self.best: tuple[Tensor, Tensor, Tensor] | None = None  # state, energy, gradient
+        self.shrink: Tensor | float = 1.0
+
+    def keep_lowest(self, y, velocity, energy, grad):
+        if self.best is None:
+            self.best = (y, energy, grad)
+            self.shrink = torch.ones_like(_like(energy, y))
+            return y, velocity, energy, grad
+        worse = ~(energy <= self.best[1])  # also when energy is NaN
+        climbed = _like(worse, y)
+        self.shrink = torch.where(climbed, self.shrink / 2, self.shrink)
+        self.best = (
+            torch.where(climbed, self.best[0], y),
+            torch.where(worse, self.best[1], energy),
+            torch.where(climbed, self.best[2], grad),
+        )
+        return self.best[0], torch.where(climbed, 0.0, velocity), self.best[1], self.best[2]
+
+
+def _unit_rms(y: Tensor) -> Tensor:
+    return y * _like(y.flatten(1).pow(2).mean(1).add(1e-6).rsqrt(), y)
+
+
+_ENTER = {  # how y and this step's noise become the state that the gradient is taken at
+    "free": lambda y, noise: y + noise,
+    "unit_rms": lambda y, noise: _unit_rms(y) + noise,  # EBT-Policy, per sample instead of per batch
+    "simplex": lambda y, noise: (y + noise).softmax(-1),  # EBT text
+}
+
+
+def _noise(y: Tensor, sigmas: tuple[float, float], k: int, n: int, generator) -> Tensor | float:
+    first, last = sigmas
+    sigma = last + 0.5 * (first - last) * (1 + math.cos(math.pi * k / max(n - 1, 1)))
+    if sigma == 0:
+        return 0.0
+    return sigma * torch.randn(y.shape, generator=generator, device=y.device, dtype=y.dtype)
+
+
+def _jitter(y: Tensor, j: float, generator) -> Tensor | float:
+    if j == 1:
+        return 1.0
+    u = torch.rand(len(y), generator=generator, device=y.device, dtype=y.dtype)
+    return _like(1 / j + (j - 1 / j) * u, y)
+
+
+def _randint(high: int, generator) -> int:
+    if not high:
+        return 0
+    device = "cpu" if generator is None else generator.device
+    return int(torch.randint(high + 1, (), generator=generator, device=device))
+
+
+def _like(x: Tensor, y: Tensor) -> Tensor:
+    """View x (B,) or (B, N) so that it broadcasts against y (B, ...)."""
+    return x.view(*x.shape, *[1] * (y.ndim - x.ndim))

@@ -1,0 +1,124 @@
+"""The Energy-Based Transformer as a conditional model: acting is descent, training is second order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from ebt_policy.core.descent import DescentConfig, EnergyFn, Step, descend, walk
+from ebt_policy.core.energies import Extra
+from ebt_policy.core.model import ConditionalModel, Loss, Sample
+from ebt_policy.core.objectives import Objective
+
+
+@dataclass(frozen=True)
+class ActConfig(DescentConfig):
+    """How to act: a descent, and what to do around it."""
+
+    steps: int = 2
+    restarts: int = 1  # best of N: walk from N starts, keep each sample's lowest energy
+    deadline: float | None = None  # seconds; stop when it passes, at least one step, and return the best so far
+    lowest: bool = False  # return the lowest-energy state on the path instead of the last
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.backprop != "none":
+            raise ValueError(f"acting does not train: expected backprop='none', got {self.backprop!r}")
+        if self.restarts < 1:
+            raise ValueError(f"restarts must be at least 1, got {self.restarts}")
+        if self.deadline is not None and self.deadline <= 0:
+            raise ValueError(f"deadline must be a positive number of seconds or null, got {self.deadline}")
+
+
+class EBT(ConditionalModel):
+    """net: anything with bind(ctx) -> EnergyFn. The step size lives in the module: saved, moved, and learnable."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        objective: Objective,
+        train_walk: DescentConfig,
+        act: ActConfig,
+        step_size: float = 1.0,
+        learn_step_size: bool = False,
+        clock: Callable[[], float] = time.perf_counter,
+    ):
+        super().__init__()
+        if train_walk.backprop == "none":
+            raise ValueError("train_walk.backprop is 'none', so nothing would be learned: use last, each or through")
+        self.net, self.objective, self.train_walk, self.act, self.clock = net, objective, train_walk, act, clock
+        self.log_step = nn.Parameter(torch.tensor(step_size).log(), requires_grad=learn_step_size)
+
+    def loss(self, target: Tensor, ctx: Tensor, y0: Tensor, generator=None) -> Loss:
+        """target (B, ...), ctx (B, L, D), y0 (B, ...) ~ N(0, I) -> Loss with a graph through the energy's gradient."""
+        energy_fn = self.net.bind(ctx)
+        train = partial(descend, energy_fn, step_size=self.log_step.exp(), cfg=self.train_walk, generator=generator)
+        return self.objective(energy_fn, target, y0, train, generator)
+
+    @torch.no_grad()
+    def sample(self, ctx: Tensor, y0: Tensor, generator=None, extra: Sequence[Extra] = ()) -> Sample:
+        """Descend from y0 (B, ...), noise or a warm start, to a candidate that fits ctx (B, L, D)."""
+        start_time, n = self.clock(), self.act.restarts
+        if n > 1:  # candidate 0 starts at y0, the others at fresh noise; rows of a sample are neighbours
+            fresh = torch.randn(len(y0), n - 1, *y0.shape[1:], generator=generator, device=y0.device, dtype=y0.dtype)
+            y0 = torch.cat([y0[:, None], fresh], dim=1).flatten(0, 1)
+            extra = [_for_restarts(term, n) for term in extra]
+        energy_fn = _plus(_repeat(self.net, ctx, n), extra)
+        steps = []
+        for step in walk(energy_fn, y0, self.log_step.exp(), self.act, generator):
+            steps.append(step)
+            if self.act.deadline is not None and self.clock() - start_time >= self.act.deadline:
+                break
+        return _pick(_summary(energy_fn, steps, self._returns_lowest), n)
+
+    @property
+    def _returns_lowest(self) -> bool:
+        return self.act.lowest or self.act.accept or self.act.deadline is not None
+
+
+def _repeat(net: nn.Module, ctx: Tensor, n: int) -> EnergyFn:
+    return net.bind(ctx if n == 1 else ctx.repeat_interleave(n, dim=0))
+
+
+def _for_restarts(extra: Extra, n: int) -> Extra:
+    """The term on (B*n, ...) candidates, one restart at a time, because it may hold data of shape (B, ...)."""
+    return lambda y: torch.stack([extra(y[j::n]) for j in range(n)], dim=1).flatten()
+
+
+def _plus(energy_fn: EnergyFn, extra: Sequence[Extra]) -> EnergyFn:
+    if not extra:
+        return energy_fn
+    return lambda y, k: _total(energy_fn(y, k)) + sum(term(y) for term in extra)
+
+
+def _total(energy: Tensor) -> Tensor:
+    return energy if energy.ndim == 1 else energy.sum(1)
+
+
+def _summary(energy_fn: EnergyFn, steps: list[Step], lowest: bool) -> Sample:
+    """The result of a walk, with one extra evaluation: the energy of the result itself."""
+    y, energy = steps[-1].y, energy_fn(steps[-1].y, len(steps))
+    energies = torch.stack([_total(s.energy) for s in steps] + [_total(energy)])  # (K+1, B)
+    if lowest:
+        states = torch.stack([s.at for s in steps] + [y])
+        best = energies.nan_to_num(nan=torch.inf).argmin(0)  # (B,)
+        rows = torch.arange(len(y), device=y.device)
+        y, energy = states[best, rows], torch.stack([s.energy for s in steps] + [energy])[best, rows]
+    moves = torch.stack([s.moved for s in steps]).sum(0)
+    return Sample(y, moves, energy, energies, steps[-1].grad_norm)
+
+
+def _pick(sample: Sample, n: int) -> Sample:
+    """Of each n neighbouring rows the one with the lowest energy."""
+    if n == 1:
+        return sample
+    total = _total(sample.energy).nan_to_num(nan=torch.inf)
+    rows = total.view(-1, n).argmin(1) + n * torch.arange(len(total) // n, device=total.device)
+    return Sample(
+        sample.y[rows], sample.steps[rows], sample.energy[rows], sample.energies[:, rows], sample.grad_norm[rows]
+    )

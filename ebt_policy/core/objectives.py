@@ -1,0 +1,59 @@
+"""What training asks of the landscape: (energy_fn, target, y0, walk, generator) -> Loss.
+
+`walk` runs the training descent from a start point; an objective chooses the start points and compares the
+states with the target. Only the gradient of the energy is supervised: its value across contexts is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ebt_policy.core.descent import EnergyFn, Step
+from ebt_policy.core.model import Loss
+
+Criterion = Callable[[Tensor, Tensor], Tensor]  # (y, target) -> (), mean over the batch
+Objective = Callable[[EnergyFn, Tensor, Tensor, Callable[[Tensor], list[Step]], torch.Generator | None], Loss]
+
+
+@dataclass(frozen=True)
+class OwnIterates:
+    """The published recipe: walk from noise and ask every differentiable step to land on the target."""
+
+    criterion: Criterion
+
+    def __call__(self, energy_fn, target, y0, walk, generator=None) -> Loss:
+        return _reconstruction(self.criterion, target, walk(y0))
+
+
+@dataclass(frozen=True)
+class NoisedStates:
+    """Walk from the target plus Gaussian noise of a random, unnamed strength, or from pure noise; land on the target.
+
+    The gradient field is then right around the data and not only along the path that this network happens to take,
+    so that more descent steps than were trained stay good (compare equilibrium matching and denoising energies).
+    """
+
+    criterion: Criterion
+    pure: float = 0.25  # share of samples that start from pure noise
+    strength: float = 1.0  # the others: target + s * noise with s ~ U(0, strength)
+
+    def __post_init__(self):
+        if not 0 <= self.pure <= 1 or self.strength <= 0:
+            raise ValueError(f"expected pure in [0, 1] and strength > 0, got {self.pure} and {self.strength}")
+
+    def __call__(self, energy_fn, target, y0, walk, generator=None) -> Loss:
+        s, u = torch.rand(2, len(y0), *[1] * (y0.ndim - 1), generator=generator, device=y0.device)
+        start = torch.where(u < self.pure, y0, target + self.strength * s * y0)
+        return _reconstruction(self.criterion, target, walk(start))
+
+
+def _reconstruction(criterion: Criterion, target: Tensor, steps: list[Step]) -> Loss:
+    losses = torch.stack([criterion(step.y, target) for step in steps if step.y.requires_grad])
+    metrics = {"loss_last": losses[-1].detach(), "energy_grad": steps[-1].grad_norm.mean()}
+    if len(steps) > 1:
+        metrics["energy_fall"] = (steps[0].energy - steps[-1].energy).mean().detach()
+    return Loss(losses.mean(), metrics, steps[-1].y.detach())

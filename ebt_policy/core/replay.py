@@ -1,0 +1,36 @@
+"""Persistent candidates: training walks that go on where an earlier update left them.
+
+Half of a batch starts from noise, the rest from the candidate that the same training example ended with the last
+time it was drawn. One second-order step per update then trains late descent steps as well as first ones.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ReplayBuffer(nn.Module):
+    """Last candidates of `size` training examples; its state is in buffers and so in every checkpoint."""
+
+    def __init__(self, size: int, shape: tuple[int, ...], share: float = 0.5, longest: int = 10):
+        """share: part of a batch that continues; longest: continuations after which a candidate starts afresh."""
+        super().__init__()
+        if not 0 < share <= 1:
+            raise ValueError(f"share must be in (0, 1], got {share}")
+        self.share, self.longest = share, longest
+        self.register_buffer("candidate", torch.zeros(size, *shape))
+        self.register_buffer("age", torch.zeros(size, dtype=torch.long))  # 0: nothing stored
+
+    def mix(self, index: Tensor, y0: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Start points for the examples `index` (B,): y0 (B, ...), some rows replaced by kept candidates."""
+        drawn = torch.rand(len(index), generator=generator, device=y0.device) < self.share
+        age = self.age[index]
+        old = (drawn & (age > 0) & (age < self.longest)).view(-1, *[1] * (y0.ndim - 1))
+        self.age[index] = torch.where(old.flatten(), age, 0)
+        return torch.where(old, self.candidate[index], y0)
+
+    def store(self, index: Tensor, y: Tensor) -> None:
+        """Keep where the walks of examples `index` (B,) ended: y (B, ...)."""
+        self.candidate[index] = y.to(self.candidate.dtype)
+        self.age[index] += 1
