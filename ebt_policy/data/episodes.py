@@ -57,11 +57,6 @@ class EpisodeData:
 
     def __post_init__(self):
         _check_lengths(self)
-        for name, values in (*((f"obs/{k}", v) for k, v in self.obs.items()), ("action", self.action)):
-            _check_finite(self, name, values)
-        if self.executed is not None:
-            _check_finite(self, "executed", self.executed)
-        _check_range(self)
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -111,12 +106,11 @@ class EpisodeData:
 
     def select(self, indices: Sequence[int] | np.ndarray) -> EpisodeData:
         """Only these episodes, in this order (indices or a boolean mask): a validation split, a filter key."""
-        chosen = np.arange(len(self))[np.asarray(indices)]
+        chosen = np.arange(len(self))[np.asarray(indices)] if len(indices) else []
         if not len(chosen):
-            raise DataError(f"expected at least 1 episode to select of {len(self)}, got none")
-        return from_episodes(
-            self.spec, (self.episode(i) for i in chosen), {k: m[chosen] for k, m in self.masks.items()}
-        )
+            raise DataError(f"expected at least 1 of {len(self)} episodes, got none: select some")
+        masks = {key: mask[chosen] for key, mask in self.masks.items()}
+        return from_episodes(self.spec, (self.episode(i) for i in chosen), masks)
 
     def filtered(self, key: str) -> EpisodeData:
         """Only the episodes of filter key `key`; DataError if there is no such key."""
@@ -134,18 +128,23 @@ def from_episodes(spec: Spec, episodes: Iterable[Episode], masks: dict[str, np.n
     for i, episode in enumerate(episodes):
         _check_episode(spec, i, episode)
 
-    def joined(name: str, dtype: type, join) -> np.ndarray | None:
+    def values_of(name: str) -> list | None:
         values = [getattr(episode, name) for episode in episodes]
         missing = [i for i, value in enumerate(values) if value is None]
-        if len(missing) == len(values):
-            return None
-        if missing:
+        if missing and len(missing) < len(values):
             raise DataError(f"expected {name!r} in every episode or in none, episode {missing[0]} has none")
+        return None if missing else values
+
+    def joined(name: str, dtype: type, join) -> np.ndarray | None:
+        values = values_of(name)
+        if values is None:
+            return None
         try:
             return join([np.asarray(value, dtype) for value in values])
         except ValueError as error:
             raise DataError(f"expected {name!r} of one shape in every episode, got {error}") from error
 
+    xml = values_of("model_xml")
     return EpisodeData(
         spec=spec,
         obs={k: np.concatenate([as_observation(episode.obs[k]) for episode in episodes]) for k in spec.obs},
@@ -156,9 +155,17 @@ def from_episodes(spec: Spec, episodes: Iterable[Episode], masks: dict[str, np.n
         success=joined("success", np.bool_, np.stack),
         seed=joined("seed", np.int64, np.stack),
         states=joined("states", np.float64, np.concatenate),
-        model_xml=None if episodes[0].model_xml is None else tuple(episode.model_xml or "" for episode in episodes),
+        model_xml=None if xml is None else tuple(xml),
         masks=dict(masks or {}),
     )
+
+
+def check_numbers(data: EpisodeData) -> None:
+    """DataError at the first number that is not finite, and for actions outside of the spec's range."""
+    for name, values in data.arrays().items():
+        if name.startswith("obs/") or name in ("action", "executed", "states", "initial_state"):
+            _check_finite(data, name, values)
+    _check_range(data)
 
 
 def as_observation(values: np.ndarray) -> np.ndarray:
@@ -171,15 +178,16 @@ def _check_episode(spec: Spec, i: int, episode: Episode):
     missing = sorted(set(spec.obs) - set(episode.obs))
     if missing:
         raise DataError(f"episode {i}: expected observations {sorted(spec.obs)}, {missing} are missing")
-    rows = {f"obs/{k}": (episode.obs[k], spec.obs[k]) for k in spec.obs} | {
-        "action": (episode.action, (spec.action.dim,))
-    }
-    if episode.executed is not None:
-        rows["executed"] = (episode.executed, (spec.action.dim,))
-    for name, (values, shape) in rows.items():
-        if np.shape(values) != (len(episode), *shape) or not len(episode):
-            raise DataError(f"episode {i}: expected {name} of shape ({len(episode) or 'T > 0'}, "
-                            f"{', '.join(map(str, shape))}), got {np.shape(values)}")  # fmt: skip
+    if not len(episode):
+        raise DataError(f"episode {i}: expected at least 1 step, got none")
+    length, action = len(episode), (len(episode), spec.action.dim)
+    expected = {f"obs/{k}": (episode.obs[k], (length, *shape)) for k, shape in spec.obs.items()}
+    expected |= {"action": (episode.action, action), "executed": (episode.executed, action)}
+    if episode.states is not None:
+        expected["states"] = (episode.states, (length, *np.shape(episode.states)[1:]))
+    for name, (values, shape) in expected.items():
+        if values is not None and np.shape(values) != shape:
+            raise DataError(f"episode {i}: expected {name} of shape {shape}, got {np.shape(values)}")
 
 
 def _check_lengths(data: EpisodeData):
@@ -203,7 +211,9 @@ def _check_lengths(data: EpisodeData):
             raise DataError(f"expected {name} of shape {shape} ({count} episodes, {total} steps), got {values.shape}")
 
 
-def _place(data: EpisodeData, row: int) -> str:
+def _place(data: EpisodeData, name: str, row: int) -> str:
+    if name == "initial_state":
+        return f"episode {row}"
     i = int(np.searchsorted(data.ends, row, side="right"))
     return f"episode {i}, step {row - int(data.starts[i])}"
 
@@ -215,8 +225,8 @@ def _check_finite(data: EpisodeData, name: str, values: np.ndarray):
     row, *dimension = (int(n) for n in bad[0])
     where = ", ".join(map(str, dimension)) or "0"
     raise DataError(
-        f"expected finite numbers, got {values[tuple(bad[0])]} in {name} at {_place(data, row)}, dimension {where} "
-        f"({len(bad)} such numbers): drop or repair the episode"
+        f"expected finite numbers, got {values[tuple(bad[0])]} in {name} at {_place(data, name, row)}, "
+        f"dimension {where} ({len(bad)} such numbers): drop or repair the episode"
     )
 
 
@@ -228,9 +238,9 @@ def _check_range(data: EpisodeData):
         excess = np.where(outside, np.maximum(low - data.action, data.action - high), -np.inf)
         row, dimension = np.unravel_index(int(excess.argmax()), excess.shape)
         raise DataError(
-            f"expected actions in [{low:g}, {high:g}], got {int(outside.any(1).sum())} of {len(outside)} outside, the "
-            f"farthest {data.action[row, dimension]:g} at {_place(data, int(row))}, dimension {int(dimension)}: "
-            f"clip or rescale them"
+            f"expected actions in [{low:g}, {high:g}], got {int(outside.any(1).sum())} of {len(outside)} outside, "
+            f"the farthest {data.action[row, dimension]:g} at {_place(data, 'action', int(row))}, "
+            f"dimension {int(dimension)}: clip or rescale them"
         )
 
 

@@ -12,12 +12,13 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from ebt_policy.data.episodes import DataError, Episode, EpisodeData, from_episodes, with_obs_keys
+from ebt_policy.data.episodes import DataError, Episode, EpisodeData, check_numbers, from_episodes, with_obs_keys
 from ebt_policy.data.spec import ActionSpec, Spec
 
 # Until env_args named the version, robomimic's datasets were recorded with this release of robosuite.
@@ -35,12 +36,14 @@ def read_robomimic(path: Path, filter_key: str | None = None, obs_keys: Sequence
 
 
 def write_robomimic(path: str | os.PathLike, data: EpisodeData) -> None:
-    """Writes the layout above in one rename.
+    """Writes the layout above, all or nothing; an existing file is replaced.
 
     `actions` is the label; what was executed goes into `actions_executed` where it is known. `states` has every step
-    where they were recorded, else one row, the initial state, else it is left out. robosuite's `success` and `seed`
-    have no place in robomimic's layout: they are attributes of the demo. Floats are stored as float64, as robomimic's.
+    where they were recorded, else one row, the initial state, else it is left out. `rewards` and `dones`, which
+    robomimic's training asks for, are 1 at the last step (the reward only where success is known). Success, seed and
+    our spec have no place in robomimic's layout: they are extra attributes. Floats are float64, as robomimic's are.
     """
+    check_numbers(data)
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -113,15 +116,17 @@ def _stored_spec(path: Path, group: h5py.Group, first: str) -> Spec:
         )
     try:
         env_args = json.loads(group.attrs.get("env_args", "{}"))
-        written_by_us = group.attrs.get("spec")
-        if written_by_us is not None:
-            return Spec.from_dict(json.loads(written_by_us))
+        written_by_us = json.loads(group.attrs.get("spec", "null"))
+        stored = None if written_by_us is None else Spec.from_dict(written_by_us)
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise DataError(f"{path}: expected JSON in the attributes of 'data', got {error!r}") from error
     shapes = {key: tuple(values.shape[1:]) for key, values in demo["obs"].items()}
     if demo["actions"].ndim != 2:
         raise DataError(f"{path}: expected actions (T, Da) in {first}, got {demo['actions'].shape}")
-    return infer_spec(env_args, shapes, demo["actions"].shape[1])
+    if stored is None:
+        return infer_spec(env_args, shapes, demo["actions"].shape[1])
+    in_order = sorted(shapes, key=lambda key: list(stored.obs).index(key) if key in stored.obs else len(stored.obs))
+    return replace(stored, obs={key: shapes[key] for key in in_order})
 
 
 def _read_demo(path: Path, demo: h5py.Group, spec: Spec) -> Episode:
@@ -153,6 +158,8 @@ def _write_demo(demo: h5py.Group, episode: Episode):
     demo["actions"] = episode.action.astype(np.float64)
     for key, values in episode.obs.items():
         demo[f"obs/{key}"] = values if values.dtype == np.uint8 else values.astype(np.float64)
+    last = np.arange(len(episode)) == len(episode) - 1
+    demo["rewards"], demo["dones"] = (last & bool(episode.success)).astype(np.float64), last.astype(np.int64)
     if episode.executed is not None:
         demo["actions_executed"] = episode.executed.astype(np.float64)
     if episode.states is not None:

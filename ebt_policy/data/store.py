@@ -22,16 +22,15 @@ import numpy as np
 import zarr
 
 from ebt_policy.data import diffusion_policy, robomimic
-from ebt_policy.data.episodes import DataError, Episode, EpisodeData, from_episodes, with_obs_keys
+from ebt_policy.data.episodes import DataError, Episode, EpisodeData, check_numbers, from_episodes, with_obs_keys
 from ebt_policy.data.spec import Spec
 from ebt_policy.data.zarr_array import read_array
 
-__all__ = ["DataError", "Episode", "EpisodeData", "open_episodes", "write_data", "write_store"]
+__all__ = ["DataError", "Episode", "EpisodeData", "open_episodes", "read_episodes", "write_data", "write_store"]
 
 FORMAT, VERSION = "ebt_policy.episodes", 1
 CHUNK_BYTES = 4 << 20
 COMPRESSOR = numcodecs.Blosc("zstd", clevel=7, shuffle=numcodecs.Blosc.SHUFFLE)
-HDF5_SUFFIXES = {".hdf5", ".h5"}
 
 
 def write_store(path: str | os.PathLike, spec: Spec, episodes: Iterable[Episode]) -> str:
@@ -45,6 +44,7 @@ def write_data(path: str | os.PathLike, data: EpisodeData) -> str:
     All or nothing: an existing file is replaced in one rename after everything was written (an existing folder is
     refused), and a failure, such as a full disk, leaves `path` as it was and raises DataError.
     """
+    check_numbers(data)
     path = Path(path)
     if not path.name.endswith((".zarr.zip", ".zarr")):
         raise DataError(f"expected a name that ends in .zarr.zip or .zarr, got {path.name!r}")
@@ -76,18 +76,30 @@ def open_episodes(
     observations, in this order. Raises DataError for a file that is missing, damaged, in another format or without
     episodes, for an unknown key, for numbers that are not finite and for actions outside of the stated range.
     """
+    data = read_episodes(path, filter_key, obs_keys)
+    try:
+        check_numbers(data)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    return data
+
+
+def read_episodes(
+    path: str | os.PathLike, filter_key: str | None = None, obs_keys: Sequence[str] | None = None
+) -> EpisodeData:
+    """`open_episodes` without `check_numbers`: to look at a file whose numbers may be bad."""
     path = Path(path)
     if not path.exists():
         raise DataError(f"expected a file or a folder of episodes at {path}, there is none")
     try:
         if path.is_dir() or zipfile.is_zipfile(path):
-            return _open_zarr(path, filter_key, obs_keys)
-        if h5py.is_hdf5(path) or path.suffix in HDF5_SUFFIXES:
+            return _read_zarr(path, filter_key, obs_keys)
+        if h5py.is_hdf5(path):
             return robomimic.read_robomimic(path, filter_key, obs_keys)
     except DataError as error:
         raise error if str(path) in str(error) else DataError(f"{path}: {error}") from error
     size = path.stat().st_size
-    what = "the file is empty" if size == 0 else f"got {size} bytes of something else, or a truncated zip"
+    what = "the file is empty" if size == 0 else f"got {size} bytes of something else, or a truncated file"
     raise DataError(f"{path}: expected a zarr folder, a .zarr.zip or a robomimic HDF5, {what}")
 
 
@@ -120,7 +132,7 @@ def _zarr_root(path: Path):
         yield root
 
 
-def _open_zarr(path: Path, filter_key: str | None, obs_keys: Sequence[str] | None) -> EpisodeData:
+def _read_zarr(path: Path, filter_key: str | None, obs_keys: Sequence[str] | None) -> EpisodeData:
     with _zarr_root(path) as root:
         if root.attrs.get("format") == FORMAT:
             return _read_store(path, root, filter_key, obs_keys)
