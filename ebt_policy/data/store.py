@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 import h5py
 import numcodecs
@@ -26,7 +27,16 @@ from ebt_policy.data.episodes import DataError, Episode, EpisodeData, check_numb
 from ebt_policy.data.spec import Spec
 from ebt_policy.data.zarr_array import read_array
 
-__all__ = ["DataError", "Episode", "EpisodeData", "open_episodes", "read_episodes", "write_data", "write_store"]
+__all__ = [
+    "DataError",
+    "Episode",
+    "EpisodeData",
+    "format_of",
+    "open_episodes",
+    "read_episodes",
+    "write_data",
+    "write_store",
+]
 
 FORMAT, VERSION = "ebt_policy.episodes", 1
 CHUNK_BYTES = 4 << 20
@@ -89,15 +99,26 @@ def read_episodes(
 ) -> EpisodeData:
     """`open_episodes` without `check_numbers`: to look at a file whose numbers may be bad."""
     path = Path(path)
-    if not path.exists():
-        raise DataError(f"expected a file or a folder of episodes at {path}, there is none")
     try:
-        if path.is_dir() or zipfile.is_zipfile(path):
-            return _read_zarr(path, filter_key, obs_keys)
-        if h5py.is_hdf5(path):
+        layout = format_of(path)
+        if layout == "robomimic":
             return robomimic.read_robomimic(path, filter_key, obs_keys)
+        read = _read_store if layout == "ebt_policy" else diffusion_policy.read_diffusion_policy
+        with _zarr_root(path) as root:
+            return read(path, root, filter_key, obs_keys)
     except DataError as error:
         raise error if str(path) in str(error) else DataError(f"{path}: {error}") from error
+
+
+def format_of(path: str | os.PathLike) -> Literal["ebt_policy", "robomimic", "diffusion_policy"]:
+    """Whose layout the file has, by its content; DataError if it is none of them."""
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"expected a file or a folder of episodes at {path}, there is none")
+    if path.is_dir() or zipfile.is_zipfile(path):
+        return _zarr_format(path)
+    if h5py.is_hdf5(path):
+        return "robomimic"
     size = path.stat().st_size
     what = "the file is empty" if size == 0 else f"got {size} bytes of something else, or a truncated file"
     raise DataError(f"{path}: expected a zarr folder, a .zarr.zip or a robomimic HDF5, {what}")
@@ -132,16 +153,16 @@ def _zarr_root(path: Path):
         yield root
 
 
-def _read_zarr(path: Path, filter_key: str | None, obs_keys: Sequence[str] | None) -> EpisodeData:
+def _zarr_format(path: Path) -> Literal["ebt_policy", "diffusion_policy"]:
     with _zarr_root(path) as root:
         if root.attrs.get("format") == FORMAT:
-            return _read_store(path, root, filter_key, obs_keys)
+            return "ebt_policy"
         if "data" in root and "meta/episode_ends" in root:
-            return diffusion_policy.read_diffusion_policy(path, root, filter_key, obs_keys)
-    raise DataError(
-        f"{path}: expected our store (attribute format={FORMAT!r}) or diffusion_policy's layout (data/, "
-        f"meta/episode_ends), got a zarr group with {sorted(root.keys()) or 'nothing'} in it"
-    )
+            return "diffusion_policy"
+        raise DataError(
+            f"{path}: expected our store (attribute format={FORMAT!r}) or diffusion_policy's layout (data/, "
+            f"meta/episode_ends), got a zarr group with {sorted(root.keys()) or 'nothing'} in it"
+        )
 
 
 def _read_store(path: Path, root: zarr.Group, filter_key: str | None, obs_keys: Sequence[str] | None) -> EpisodeData:
