@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from ebt_policy.core.descent import DescentConfig, EnergyFn, Step, descend, walk
 from ebt_policy.core.energies import Extra
+from ebt_policy.core.energy import EnergyTransformer
 from ebt_policy.core.model import ConditionalModel, Loss, Sample
 from ebt_policy.core.objectives import Objective
+from ebt_policy.core.transformer import Transformer
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,13 @@ class EBT(ConditionalModel):
             raise ValueError("train_walk.backprop is 'none', so nothing would be learned: use last, each or through")
         self.net, self.objective, self.train_walk, self.act, self.clock = net, objective, train_walk, act, clock
         self.log_step = nn.Parameter(torch.tensor(step_size).log(), requires_grad=learn_step_size)
+
+    @classmethod
+    def on_trunk(
+        cls, tokenize: nn.Module, trunk: Transformer, head: Callable[[int, int], nn.Module], **settings
+    ) -> EBT:
+        """An EBT over the energy tokenise -> trunk -> head(size of a token's raw vector, width of the trunk)."""
+        return cls(EnergyTransformer(tokenize, trunk, head(tokenize.size, trunk.dim)), **settings)
 
     def loss(self, target: Tensor, ctx: Tensor, y0: Tensor, generator=None) -> Loss:
         """target (B, ...), ctx (B, L, D), y0 (B, ...) ~ N(0, I) -> Loss with a graph through the energy's gradient."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ebt_policy.core.descent import EnergyFn, Step
@@ -23,7 +24,7 @@ Objective = Callable[[EnergyFn, Tensor, Tensor, Callable[[Tensor], list[Step]], 
 class OwnIterates:
     """The published recipe: walk from noise and ask every differentiable step to land on the target."""
 
-    criterion: Criterion
+    criterion: Criterion = F.mse_loss
 
     def __call__(self, energy_fn, target, y0, walk, generator=None) -> Loss:
         return _reconstruction(self.criterion, target, walk(y0))
@@ -37,7 +38,7 @@ class NoisedStates:
     so that more descent steps than were trained stay good (compare equilibrium matching and denoising energies).
     """
 
-    criterion: Criterion
+    criterion: Criterion = F.mse_loss
     pure: float = 0.25  # share of samples that start from pure noise
     strength: float = 1.0  # the others: target + s * noise with s ~ U(0, strength)
 

@@ -1,0 +1,1 @@
+"""What `fit` trains: modules with `loss(batch)`."""

@@ -1,0 +1,1 @@
+"""One training loop for everything, its checkpoints and logs, and the only place that reads configs."""

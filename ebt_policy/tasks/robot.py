@@ -1,0 +1,125 @@
+"""One manipulation policy for every method: normalise, encode the observations, sample an action chunk, un-normalise.
+
+To observed, Tp predicted, Ta executed steps   Da action dimensions
+
+plan        t-To+1 ... t ............................. t-To+Tp
+executed               t ... t+Ta-1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ebt_policy.core.energies import Extra, in_units
+from ebt_policy.core.model import ConditionalModel, Loss
+from ebt_policy.core.replay import ReplayBuffer
+from ebt_policy.data.normalizer import Normalizer
+from ebt_policy.data.spec import Spec
+from ebt_policy.data.windows import Batch
+
+
+@dataclass(frozen=True)
+class Horizon:
+    observe: int = 2
+    predict: int = 16
+    execute: int = 8
+
+    def __post_init__(self):
+        if min(self.observe, self.predict, self.execute) < 1:
+            raise ValueError(f"observe, predict and execute must be at least 1, got {self}")
+        if self.observe - 1 + self.execute > self.predict:
+            past = self.observe - 1
+            raise ValueError(
+                f"cannot execute {self.execute} of {self.predict} predicted steps, the first {past} are already past: "
+                f"set execute to at most {self.predict - past}"
+            )
+
+    @property
+    def run(self) -> slice:
+        """The executed part of a plan."""
+        return slice(self.observe - 1, self.observe - 1 + self.execute)
+
+
+@dataclass(frozen=True)
+class ActionChunk:
+    actions: Tensor  # (B, Ta, Da) env units, to execute
+    plan: Tensor  # (B, Tp, Da) env units
+    steps: Tensor  # (B,) int: descent or denoising steps
+    energy: Tensor | None = None  # (B,) of the plan; None for methods without one
+    energies: Tensor | None = None  # (K+1, B) before each step, then of the plan
+    grad_norm: Tensor | None = None  # (B,) at the last step
+
+
+class Policy(nn.Module):
+    """Knows units, keys and horizons, and nothing of the method behind `model`."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        horizon: Horizon,
+        normalizer: Normalizer,
+        encoder: nn.Module,
+        model: ConditionalModel,
+        replay: ReplayBuffer | None = None,
+    ):
+        super().__init__()
+        self.spec, self.horizon = spec, horizon
+        self.normalizer, self.encoder, self.model, self.replay = normalizer, encoder, model, replay
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Loss:
+        """batch.obs[k] (B, To, *shape), batch.action (B, Tp, Da), env units."""
+        target = self.normalizer.action(batch.action)
+        y0 = self._noise(len(target), generator)
+        if self.replay is not None:
+            y0 = self.replay.mix(batch.index, y0, generator)
+        loss = self.model.loss(target, self._context(batch.obs), y0, generator)
+        if self.replay is not None:
+            self.replay.store(batch.index, loss.final)
+        return loss
+
+    @torch.no_grad()
+    def predict_action(
+        self,
+        obs: dict[str, Tensor],
+        generator: torch.Generator | None = None,
+        start: Tensor | None = None,
+        extra: Sequence[Extra] = (),
+    ) -> ActionChunk:
+        """obs[k] (B, To, *shape) in env units -> actions (B, Ta, Da) in env units.
+
+        start: a plan (B, Tp, Da) in env units to warm-start from, instead of noise.
+        extra: energies on plans in env units that are added to the policy's own (EBT only).
+        """
+        obs = {key: value.to(self.device, torch.float32) for key, value in obs.items()}
+        self._check(obs)
+        ctx = self._context(obs)
+        y0 = self._noise(len(ctx), generator) if start is None else self.normalizer.action(start.to(self.device))
+        terms = [in_units(term, self.normalizer.unaction) for term in extra]
+        sample = self.model.sample(ctx, y0, generator, **({"extra": terms} if terms else {}))
+        plan = self.normalizer.unaction(sample.y)
+        return ActionChunk(
+            plan[:, self.horizon.run], plan, sample.steps, sample.energy, sample.energies, sample.grad_norm
+        )
+
+    def _noise(self, count: int, generator: torch.Generator | None) -> Tensor:
+        shape = (count, self.horizon.predict, self.spec.action.dim)
+        return torch.randn(shape, generator=generator, device=self.device)
+
+    def _context(self, obs: dict[str, Tensor]) -> Tensor:
+        return self.encoder(self.normalizer.obs(obs))
+
+    def _check(self, obs: dict[str, Tensor]) -> None:
+        for key, shape in self.spec.obs.items():
+            expected = (self.horizon.observe, *shape)
+            if key not in obs:
+                raise KeyError(f"the policy reads {list(self.spec.obs)}, the observation has {list(obs)}")
+            if tuple(obs[key].shape[1:]) != expected:
+                raise ValueError(f"{key}: expected (B, {', '.join(map(str, expected))}), got {tuple(obs[key].shape)}")

@@ -1,0 +1,82 @@
+"""From a composed config to objects: the only file of the package that knows hydra.
+
+A config may come from outside with a checkpoint, so `_target_` can name nothing but the classes of this package
+that models are made of.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hydra.utils
+from omegaconf import DictConfig, OmegaConf
+
+from ebt_policy.core import Transformer
+from ebt_policy.core.model import set_act
+from ebt_policy.core.tokens import LinearTokens
+from ebt_policy.data.normalizer import Normalizer
+from ebt_policy.data.spec import Spec
+from ebt_policy.tasks.robot import Horizon, Policy
+from ebt_policy.train.checkpoint import CheckpointError, load_weights
+
+PARTS = ("ebt_policy.core", "ebt_policy.baselines", "ebt_policy.encoders", "ebt_policy.tasks")
+
+
+def policy(cfg: DictConfig, spec: Spec, normalizer: Normalizer, windows: int = 0) -> Policy:
+    """The policy that `cfg` (task, method, net, horizon) describes for data of `spec`.
+
+    windows: number of training windows, for methods with persistent candidates.
+    """
+    check_targets(cfg)
+    horizon, dim = Horizon(**cfg.horizon), cfg.net.dim
+    trunk = Transformer(dim, cfg.net.depth, cfg.net.heads)
+    model = _make(cfg.method.model, tokenize=LinearTokens(spec.action.dim, dim), trunk=trunk)
+    encoder = _make(cfg.task.encoder, shapes=spec.obs, dim=dim)
+    replay = None
+    if cfg.method.get("replay") and windows:
+        replay = _make(cfg.method.replay, size=windows, shape=(horizon.predict, spec.action.dim))
+    return Policy(spec, horizon, normalizer, encoder, model, replay)
+
+
+def load_policy(run: str | Path, **act) -> Policy:
+    """The trained policy of a run or checkpoint folder, ready to act; `act` overrides how it samples (steps=4)."""
+    run = Path(run)
+    cfg = load_config(run)
+    spec = Spec.from_dict(OmegaConf.to_container(cfg.spec))
+    loaded = policy(cfg, spec, Normalizer(spec))
+    load_weights(run, loaded)
+    execute = act.pop("execute", None)
+    if execute is not None:
+        loaded.horizon = Horizon(loaded.horizon.observe, loaded.horizon.predict, execute)
+    set_act(loaded.model, **act)
+    return loaded.eval().requires_grad_(False)
+
+
+def load_config(run: Path) -> DictConfig:
+    """The config that a run was trained with."""
+    path = run / "config.yaml"
+    if not path.exists():
+        raise CheckpointError(f"expected {path}, which does not exist: give the folder of a training run or checkpoint")
+    return OmegaConf.load(path)
+
+
+def check_targets(cfg: DictConfig) -> None:
+    """ValueError unless every `_target_` in cfg is a class, or a constructor of one, that models are made of."""
+    for target in _targets(OmegaConf.to_container(cfg, resolve=True)):
+        found = hydra.utils.get_object(target) if target.startswith(PARTS) else None
+        owner = getattr(found, "__self__", found)  # of a classmethod: its class
+        if not isinstance(owner, type) or not owner.__module__.startswith(PARTS):
+            raise ValueError(f"_target_ {target!r} is not allowed: expected a class of {', '.join(PARTS)}")
+
+
+def _targets(node) -> list[str]:
+    if isinstance(node, list):
+        return [t for item in node for t in _targets(item)]
+    if not isinstance(node, dict):
+        return []
+    own = [node["_target_"]] if "_target_" in node else []
+    return own + [t for value in node.values() for t in _targets(value)]
+
+
+def _make(cfg: DictConfig, **parts):
+    return hydra.utils.instantiate(cfg, **parts, _convert_="all")

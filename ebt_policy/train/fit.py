@@ -1,0 +1,245 @@
+"""The training loop: it sees a module with `loss(batch)`, something that yields batches, and nothing else.
+
+Every update draws its batch and its noise from (seed, update, process) alone, so a resumed run needs no random
+state and repeats an uninterrupted one bit for bit on a CPU. One exception: with a budget in minutes the learning
+rate follows the clock, and no two clocks agree.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from ebt_policy.core.model import Loss
+from ebt_policy.train.checkpoint import Progress, TrainingState
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    updates: int | None = None  # budget: exactly one of updates and minutes
+    minutes: float | None = None  # of training, compilation included, evaluation and saving excluded
+    batch: int = 64  # over all processes
+    lr: float = 1e-3  # peak, after `warmup` updates; then cosine to final_lr * lr
+    final_lr: float = 0.0
+    warmup: int = 100
+    weight_decay: float = 1e-4
+    clip: float = 1.0  # global gradient norm
+    ema: float = 0.999  # ceiling of the decay 1 - (1 + n)^-0.75
+    precision: Literal["fp32", "medium", "bf16"] = "fp32"  # "medium": bf16 inside fp32 matmuls; "bf16": autocast
+    compile: bool = False  # one graph for the whole second-order update; pays on runs of more than a few minutes
+    seed: int = 0
+    log_every: int = 50  # updates
+    eval_every: int = 1000  # updates
+    save_every: float = 60.0  # seconds
+
+    def __post_init__(self):
+        if (self.updates is None) == (self.minutes is None):
+            raise ValueError(
+                f"give exactly one budget, fit.updates or fit.minutes, got {self.updates} and {self.minutes}"
+            )
+        if (self.updates or self.minutes) <= 0:
+            raise ValueError(f"the budget must be positive, got {self.updates or self.minutes}")
+        if self.precision not in ("fp32", "medium", "bf16"):
+            raise ValueError(f"precision must be fp32, medium or bf16, got {self.precision!r}")
+
+    def done(self, update: int, seconds: float) -> float:
+        """Share of the budget that is used up, 0 to 1."""
+        return min(1.0, update / self.updates if self.updates else seconds / (60 * self.minutes))
+
+    def rate(self, update: int, done: float) -> float:
+        """Learning rate: linear warm-up over updates, cosine over the budget."""
+        cosine = self.final_lr + (1 - self.final_lr) * 0.5 * (1 + math.cos(math.pi * done))
+        return self.lr * min(1.0, (update + 1) / self.warmup) * cosine
+
+
+class Examples(Protocol):
+    def __len__(self) -> int: ...
+    def batch(self, indices: Tensor): ...  # anything with .to(device)
+
+
+Eval = Callable[[nn.Module], dict[str, float]]
+
+
+class Log(Protocol):
+    def write(self, row: dict[str, float]) -> None: ...
+    def progress(self, done: float, row: dict[str, float]) -> None: ...
+
+
+def fit(
+    module: nn.Module,
+    examples: Examples,
+    cfg: FitConfig,
+    log: Log,
+    save: Callable[[TrainingState], None] = lambda state: None,
+    resume: Callable[[TrainingState], None] = lambda state: None,
+    evals: tuple[Eval, ...] = (),
+) -> nn.Module:
+    """Train `module` in place and return its exponential moving average, a copy of the whole module."""
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+    module.to(accelerator.device)
+    ema = AveragedModel(module, multi_avg_fn=_ema_update(cfg.ema))
+    optimizer = torch.optim.AdamW(_groups(module, cfg.weight_decay), lr=cfg.lr, fused=True)
+    state = TrainingState(module, ema, optimizer, Progress())
+    resume(state)
+    train, optimizer = _prepare(module, optimizer, cfg, accelerator)
+    progress, watch, last_save = state.progress, _Stopwatch(state.progress.seconds), time.monotonic()
+    sums = _Means()
+    while (done := cfg.done(progress.update, watch.seconds)) < 1:
+        rate = cfg.rate(progress.update, done)
+        index = _indices(len(examples), cfg, progress.update, accelerator)
+        metrics = _update(train, examples, index, optimizer, rate, cfg, accelerator, progress.update)
+        ema.update_parameters(module)
+        sums.add(metrics)
+        progress.update += 1
+        progress.seconds = watch.seconds
+        done = cfg.done(progress.update, progress.seconds)
+        row = {"update": progress.update, "seconds": progress.seconds, "lr": rate}
+        if progress.update % cfg.log_every == 0 or done == 1:
+            row |= sums.take()
+            log.progress(done, row)
+        with watch.paused():
+            if evals and (progress.update % cfg.eval_every == 0 or done == 1):
+                for evaluate in evals:
+                    row |= evaluate(ema.module)
+            if len(row) > 3 and accelerator.is_main_process:
+                log.write(row)
+            if done == 1 or time.monotonic() - last_save > cfg.save_every:
+                if accelerator.is_main_process:
+                    save(state)
+                last_save = time.monotonic()
+    return ema.module
+
+
+def _prepare(module: nn.Module, optimizer, cfg: FitConfig, accelerator: Accelerator):
+    torch.set_float32_matmul_precision("medium" if cfg.precision == "medium" else "highest")
+    train = _LossOnly(module)
+    if cfg.compile:
+        # compiled graphs draw the same random numbers as eager code, so that both can be compared
+        train.compile(options={"fallback_random": True})
+    return accelerator.prepare(train, optimizer)
+
+
+class _LossOnly(nn.Module):
+    """`forward` is the loss, because data-parallel wrappers only hook `forward`."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, batch) -> tuple[Tensor, dict[str, Tensor]]:
+        loss: Loss = self.module.loss(batch)
+        return loss.total, loss.metrics
+
+
+def _update(train, examples, index, optimizer, rate, cfg: FitConfig, accelerator, update: int) -> dict[str, Tensor]:
+    batch = examples.batch(index).to(accelerator.device)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    with _seeded(cfg.seed, update, accelerator), _autocast(cfg, accelerator):
+        total, metrics = train(batch)
+    accelerator.backward(total)
+    norm = accelerator.clip_grad_norm_(train.parameters(), cfg.clip)
+    if not torch.isfinite(norm):  # covers the loss: its gradient is not finite either
+        raise FloatingPointError(_autopsy(train, total, update, index))
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return {"loss": total.detach(), "grad_norm": norm.detach()} | metrics
+
+
+def _autopsy(train: nn.Module, total: Tensor, update: int, index: Tensor) -> str:
+    bad = [name for name, p in train.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all()]
+    return (
+        f"update {update}: loss {total.item():.4g}, gradient not finite in {len(bad)} parameters, first {bad[:1]}; "
+        f"batch of examples {index.tolist()}. The weights are still those of the update before. Look at these "
+        f"examples, lower fit.lr or fit.clip, or use fit.precision=fp32; the last checkpoint is intact (resume=true)"
+    )
+
+
+def _indices(count: int, cfg: FitConfig, update: int, accelerator: Accelerator) -> Tensor:
+    """Which examples this process reads in this update: a fresh permutation per epoch, cut into batches."""
+    batch, world = min(cfg.batch, count), accelerator.num_processes
+    per_epoch = count // batch
+    epoch, place = divmod(update, per_epoch)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(_mix(cfg.seed, epoch, 0)))
+    return order[place * batch : (place + 1) * batch][accelerator.process_index :: world]
+
+
+@contextmanager
+def _seeded(seed: int, update: int, accelerator: Accelerator):
+    """Random numbers of this update, whatever came before; the global state is restored afterwards."""
+    devices = [accelerator.device] if accelerator.device.type != "cpu" else []
+    with torch.random.fork_rng(devices=devices, device_type=accelerator.device.type if devices else "cuda"):
+        torch.manual_seed(_mix(seed, update, accelerator.process_index + 1))
+        yield
+
+
+def _mix(*numbers: int) -> int:
+    mixed = 0
+    for n in numbers:
+        mixed = (mixed * 0x9E3779B97F4A7C15 + n + 0x632BE59BD9B4E019) % (1 << 63)
+    return mixed
+
+
+def _autocast(cfg: FitConfig, accelerator: Accelerator):
+    # no cache: a weight that was cast in a step without graph would be reused, without its graph, in one that needs it
+    return torch.autocast(accelerator.device.type, torch.bfloat16, enabled=cfg.precision == "bf16", cache_enabled=False)
+
+
+def _groups(module: nn.Module, weight_decay: float) -> list[dict]:
+    """Matrices decay; gains, biases and the step size do not."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    matrices, rest = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+
+
+def _ema_update(ceiling: float):
+    @torch.no_grad()
+    def update(averages: list[Tensor], values: list[Tensor], n: Tensor) -> None:
+        decay = min(ceiling, 1 - (1 + n.item()) ** -0.75)
+        torch._foreach_lerp_(averages, values, 1 - decay)
+
+    return update
+
+
+class _Means:
+    """Means of the metrics since the last `take`."""
+
+    def __init__(self):
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+
+    def add(self, metrics: dict[str, Tensor]) -> None:
+        self.count += 1
+        for name, value in metrics.items():
+            self.sums[name] = self.sums.get(name, 0) + value.detach()
+
+    def take(self) -> dict[str, float]:
+        means = {name: (total / self.count).item() for name, total in self.sums.items()}
+        self.__init__()
+        return means
+
+
+class _Stopwatch:
+    """Seconds of training, over all sessions of a run, without the pauses."""
+
+    def __init__(self, before: float):
+        self.start = time.monotonic() - before
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.start
+
+    @contextmanager
+    def paused(self):
+        begun = time.monotonic()
+        yield
+        self.start += time.monotonic() - begun

@@ -1,0 +1,22 @@
+"""Train a policy on demonstrations.
+
+python scripts/train.py experiment=ebt_square fit.minutes=30 run=runs/square
+"""
+
+from __future__ import annotations
+
+import hydra
+from omegaconf import DictConfig
+
+from ebt_policy.cli import fail_cleanly
+from ebt_policy.train.run import train_policy
+
+
+@hydra.main(config_path="../configs", config_name="train", version_base="1.3")
+@fail_cleanly
+def main(cfg: DictConfig) -> None:
+    train_policy(cfg)
+
+
+if __name__ == "__main__":
+    main()
