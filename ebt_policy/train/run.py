@@ -14,7 +14,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from ebt_policy.data import open_episodes
+from ebt_policy.data.store import open_episodes
 from ebt_policy.data.episodes import EpisodeData
 from ebt_policy.data.normalizer import Normalizer
 from ebt_policy.data.windows import WindowDataset
