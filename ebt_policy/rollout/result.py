@@ -92,7 +92,7 @@ def write_atomic(path: str | Path, text: str) -> Path:
 def flops_per_chunk(policy, obs: dict[str, torch.Tensor] | None = None) -> int:
     """Floating-point operations of one `predict_action` at batch 1: forward passes and the gradients of descent.
 
-    obs[k] (1, To, *shape); zeros of the spec's shapes if left out. Counts the matrix products, not the elementwise work.
+    obs[k] (1, To, *shape); zeros of the spec's shapes if left out. Counts matrix products, not elementwise work.
     """
     if obs is None:
         obs = {k: torch.zeros(1, policy.horizon.observe, *shape) for k, shape in policy.spec.obs.items()}
@@ -185,10 +185,10 @@ def _commit(folder: Path) -> str | None:
 def _dump(value: Any) -> str:
     """JSON with one line per entry of a top-level list of lists or dicts, and per key of a dict."""
     if isinstance(value, list) and value and isinstance(value[0], list | dict):
-        return "[\n  " + ",\n  ".join(json.dumps(v) for v in value) + "\n]"
+        return "[\n  " + ",\n  ".join(json.dumps(v, default=str) for v in value) + "\n]"
     if isinstance(value, dict) and value:
-        return "{\n  " + ",\n  ".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in value.items()) + "\n}"
-    return json.dumps(value)
+        return "{\n  " + ",\n  ".join(f"{json.dumps(k)}: {json.dumps(v, default=str)}" for k, v in value.items()) + "\n}"
+    return json.dumps(value, default=str)
 
 
 def _finite(value: Any) -> Any:

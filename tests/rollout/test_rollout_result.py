@@ -11,22 +11,24 @@ from toy_rollout import POINT, ToyPolicy, toy_agent
 from ebt_policy.rollout.result import evaluate, flops_per_chunk, write_atomic, write_result
 from ebt_policy.rollout.stats import SuccessRate, success_interval
 
+SECTIONS = ["run", "summary", "seeds", "compute", "timing", "versions", "hashes", "config"]
 
-def run(path, **settings):
-    result = evaluate(toy_agent, POINT, [5, 6], hashes={"checkpoint": "abc"}, config={"steps": 3}, flops=7, **settings)
+
+def run(path):
+    result = evaluate(toy_agent, POINT, [5, 6], hashes={"checkpoint": "abc"}, config={"steps": 3}, flops=7)
     return write_result(path, result)
 
 
 def test_the_episodes_of_two_runs_are_byte_identical_and_nothing_in_them_is_a_duration(tmp_path):
-    texts = [run(tmp_path / f"{i}.json", processes=i).read_text() for i in (1, 2)]
+    texts = [run(tmp_path / f"{i}.json").read_text() for i in (1, 2)]
     one, two = (re.search(r'"episodes": \[.*?\n\]', text, re.S).group() for text in texts)
     assert one == two and "latency" not in one
 
 
 def test_the_layout_of_the_json(tmp_path):
     result = json.loads(run(tmp_path / "eval.json").read_text())
-    assert set(result) == set("run summary seeds compute timing versions episodes hashes config".split())
-    keys = "seed success success_end length steps energies grad_norm digest".split()
+    assert set(result) == {*SECTIONS, "episodes"}
+    keys = ["seed", "success", "success_end", "length", "steps", "energies", "grad_norm", "digest"]
     assert [list(episode) for episode in result["episodes"]] == [keys, keys]
     assert result["seeds"] == [e["seed"] for e in result["episodes"]] == [5, 6]
     assert result["summary"]["success_rate"] == 1.0 and result["summary"]["text"].startswith("2/2 = 100 %")

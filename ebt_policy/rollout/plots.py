@@ -1,0 +1,161 @@
+"""The figures of a report, as matplotlib figures and as data URIs.
+
+rows  training log, one dict per entry    episodes  as in an evaluation's JSON    K  descent steps
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK, FAINT, GRID = "#1f2933", "#7b8794", "#e4e7eb"
+GOOD, BAD = "#2f6fb3", "#d9731a"  # told apart by colour-blind readers too
+ENERGY = "#7a4fb5"
+CURVES = {  # key of the training log -> title; others follow under their own names
+    "loss": "Training loss",
+    "val_error": "Held-out action error after descent",
+    "energy_fall": "Fall of the energy in a descent",
+    "grad_norm": "Norm of the weights' gradient",
+    "lr": "Learning rate",
+}
+POINTS = 500  # per curve: more cannot be seen
+COLUMNS = 3
+
+
+def training_curves(rows: Sequence[dict]) -> Figure | None:
+    """One small plot per number in the log against the update; None if there is nothing to plot."""
+    found = {key for row in rows for key, value in row.items() if _number(value)} - {"update", "seconds"}
+    keys = [k for k in CURVES if k in found] + sorted(found - set(CURVES))
+    if not keys:
+        return None
+    lines = -(-len(keys) // COLUMNS)
+    figure, grid = _figure(10.4, 2.35 * lines, lines, COLUMNS)
+    for axes, key in zip(grid, keys, strict=False):
+        x, y = _series(rows, key)
+        axes.plot(x, y, color=GOOD, linewidth=1.2)
+        if (y > 0).all() and y.max() > 20 * y.min():
+            axes.set_yscale("log")
+        else:
+            axes.ticklabel_format(axis="y", scilimits=(-2, 4))
+        axes.title.set_text(CURVES.get(key, key))
+    for axes in grid[len(keys) :]:
+        axes.remove()
+    figure.supxlabel("update", color=FAINT, fontsize=8.5)
+    return figure
+
+
+def energy_by_step(episodes: Sequence[dict]) -> Figure | None:
+    """Median and quartiles, over all chunks, of the energy before each descent step and of the result."""
+    chunks = [_floats(chunk) for episode in episodes for chunk in episode["energies"] if len(chunk) > 1]
+    if not chunks:
+        return None
+    longest = max(map(len, chunks))
+    table = np.full((len(chunks), longest), np.nan)  # (chunks, K+1); samples may stop early
+    for row, chunk in zip(table, chunks, strict=True):
+        row[: len(chunk)] = chunk
+    figure, (axes,) = _figure(5.1, 2.9)
+    low, median, high = np.nanpercentile(table, [25, 50, 75], axis=0)
+    k = np.arange(longest)
+    axes.fill_between(k, low, high, color=ENERGY, alpha=0.2, linewidth=0, label="quartiles")
+    axes.plot(k, median, color=ENERGY, marker="o", markersize=3.5, label="median")
+    axes.title.set_text(f"Energy during the descent, {len(chunks)} chunks")
+    axes.set_xlabel("descent steps taken")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(frameon=False)
+    return figure
+
+
+def energy_by_chunk(episodes: Sequence[dict]) -> Figure | None:
+    """Energy of the chunks as an episode goes on, successes and failures apart."""
+    if not any(chunk for episode in episodes for chunk in episode["energies"]):
+        return None
+    figure, (axes,) = _figure(5.1, 2.9)
+    for success, colour, label in ((True, GOOD, "successes"), (False, BAD, "failures")):
+        finals = [[_floats(c)[-1] for c in e["energies"]] for e in episodes if e["success"] is success]
+        if not finals:
+            continue
+        width = _lasting(finals)
+        table = [[final[i] for final in finals if i < len(final)] for i in range(width)]
+        low, median, high = np.array([np.nanpercentile(column, [25, 50, 75]) for column in table]).T
+        x = np.arange(1, width + 1)
+        axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.plot(x, median, color=colour, marker="o", markersize=3, label=f"{label} ({len(finals)})")
+    axes.title.set_text("Energy of the chosen chunks over an episode")
+    axes.set_xlabel("chunk of the episode")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(frameon=False)
+    return figure
+
+
+def latency_histogram(latency: Sequence[Sequence[float]]) -> Figure | None:
+    """Seconds per chunk, in milliseconds; the slowest percent is left out of view."""
+    values = 1000 * np.concatenate([_floats(x) for x in latency]) if latency else np.zeros(0)
+    if not len(values):
+        return None
+    figure, (axes,) = _figure(5.1, 2.5)
+    median, p95, limit = np.percentile(values, [50, 95, 99])
+    axes.hist(values, bins=40, range=(min(values), max(limit, min(values) * 1.01)), color=GOOD, alpha=0.55)
+    for value, name in ((median, "median"), (p95, "95 %")):
+        axes.axvline(value, color=INK, linewidth=1)
+        axes.annotate(
+            f" {name} {value:.3g}", (value, 0.97), xycoords=("data", "axes fraction"), va="top", fontsize=8, color=INK
+        )
+    axes.title.set_text("Time to plan a chunk")
+    axes.set_xlabel("ms")
+    axes.set_ylabel("chunks")
+    return figure
+
+
+def svg_uri(figure: Figure) -> str:
+    """A figure that a page can hold in itself."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def style(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(colors=FAINT, labelsize=8, length=3)
+    axes.grid(color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.xaxis.label.set(color=FAINT, fontsize=8.5)
+    axes.yaxis.label.set(color=FAINT, fontsize=8.5)
+    axes.title.set(color=INK, fontsize=9.5)
+
+
+def _figure(width: float, height: float, lines: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """Inches; without pyplot, which would keep global state."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    grid = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for axes in grid:
+        style(axes)
+    return figure, grid
+
+
+def _series(rows: Sequence[dict], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Updates and values (n,), n <= POINTS; each value stands for the mean of its neighbours."""
+    pairs = [(row.get("update", i), row[key]) for i, row in enumerate(rows) if _number(row.get(key))]
+    x, y = np.array(pairs, dtype=float).T
+    parts = np.array_split(np.arange(len(x)), min(POINTS, len(x)))
+    return np.array([x[part].mean() for part in parts]), np.array([y[part].mean() for part in parts])
+
+
+def _lasting(finals: list[list[float]]) -> int:
+    """Chunks until fewer than a quarter of the episodes go on: beyond, the quartiles mean little."""
+    lengths = sorted(map(len, finals))
+    return max(lengths[int(0.75 * (len(lengths) - 1))], 1)
+
+
+def _number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+
+
+def _floats(values) -> np.ndarray:
+    """None, which stands for infinity or NaN in the JSON, becomes NaN."""
+    return np.array(values, dtype=float)
