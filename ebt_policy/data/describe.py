@@ -81,7 +81,7 @@ def _lengths(data: EpisodeData) -> list[str]:
 def _action(data: EpisodeData) -> list[str]:
     """What an action means, and its range dimension by dimension."""
     spec = data.spec.action
-    meaning = f"frame {spec.frame}, {spec.mode}, rotation {spec.rotation}, gripper {spec.gripper}"
+    meaning = f"frame {spec.frame}, mode {spec.mode}, rotation {spec.rotation}, gripper {spec.gripper}"
     share = at_limit(data.action, spec.low, spec.high)
     limit = [f"{s:.0%} at a limit" + " (a switch)" * is_switch(data.action[:, n]) for n, s in enumerate(share)]
     noise = [] if data.executed is None else ["  executed (what was sent while recording)", *_table(data.executed)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import zarr
@@ -14,20 +13,20 @@ from ebt_policy.data.zarr_array import read_array
 
 
 def read_diffusion_policy(
-    path: Path, root: zarr.Group, filter_key: str | None = None, obs_keys: Sequence[str] | None = None
+    root: zarr.Group, filter_key: str | None = None, obs_keys: Sequence[str] | None = None
 ) -> EpisodeData:
     """Every array of data/ but `action` is an observation. The format says nothing of units, rate, range or simulator,
     so these stay unknown and the range infinite; it has no filter keys."""
     if filter_key is not None:
-        raise DataError(f"{path}: expected no filter key (this format has none), got {filter_key!r}")
+        raise DataError(f"expected no filter key (this format has none), got {filter_key!r}")
     arrays = dict(root["data"].arrays())
     if "action" not in arrays or arrays["action"].ndim != 2:
-        raise DataError(f"{path}: expected data/action (sum T, Da), got {sorted(arrays)}")
+        raise DataError(f"expected data/action (sum T, Da), got {sorted(arrays)}")
     spec = Spec(
         obs={key: tuple(array.shape[1:]) for key, array in arrays.items() if key != "action"},
         action=ActionSpec(arrays["action"].shape[1], low=-np.inf, high=np.inf),
     )
-    spec = with_obs_keys(spec, obs_keys, path)
+    spec = with_obs_keys(spec, obs_keys)
     return EpisodeData(
         spec=spec,
         obs={key: as_observation(read_array(root, f"data/{key}")) for key in spec.obs},

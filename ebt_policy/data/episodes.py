@@ -244,11 +244,11 @@ def _check_range(data: EpisodeData):
         )
 
 
-def with_obs_keys(spec: Spec, obs_keys: Sequence[str] | None, path) -> Spec:
+def with_obs_keys(spec: Spec, obs_keys: Sequence[str] | None) -> Spec:
     """The spec with these observation keys only, in this order; DataError names those that do not exist."""
     if obs_keys is None:
         return spec
     unknown = [key for key in obs_keys if key not in spec.obs]
     if unknown:
-        raise DataError(f"{path}: expected observation keys among {sorted(spec.obs)}, got {unknown}")
+        raise DataError(f"expected observation keys among {sorted(spec.obs)}, got {unknown}")
     return replace(spec, obs={key: spec.obs[key] for key in obs_keys})

@@ -28,11 +28,8 @@ ROBOSUITE_TYPE = 1  # env_args["type"] of a robosuite environment
 
 def read_robomimic(path: Path, filter_key: str | None = None, obs_keys: Sequence[str] | None = None) -> EpisodeData:
     """Reads demos in numerical order (demo_2 before demo_10); raises DataError as `open_episodes` says."""
-    try:
-        with h5py.File(path, "r") as file:
-            return _read(path, file, filter_key, obs_keys)
-    except (OSError, RuntimeError) as error:  # what h5py raises for truncated or damaged files
-        raise DataError(f"{path}: expected a complete HDF5 file, got: {error}: copy it again") from error
+    with h5py.File(path, "r") as file:
+        return _read(file, filter_key, obs_keys)
 
 
 def write_robomimic(path: str | os.PathLike, data: EpisodeData) -> None:
@@ -81,37 +78,38 @@ def infer_spec(env_args: Mapping, obs: dict[str, tuple[int, ...]], action_dim: i
     )
 
 
-def _read(path: Path, file: h5py.File, filter_key: str | None, obs_keys: Sequence[str] | None) -> EpisodeData:
+def _read(file: h5py.File, filter_key: str | None, obs_keys: Sequence[str] | None) -> EpisodeData:
     if "data" not in file:
-        raise DataError(f"{path}: expected robomimic's group 'data', got {sorted(file) or 'an empty file'}")
+        raise DataError(f"expected robomimic's group 'data', got {sorted(file) or 'an empty file'}")
     group = file["data"]
-    names = sorted((n for n in group if re.fullmatch(r"demo_\d+", n)), key=lambda name: int(name[len("demo_") :]))
+    names = sorted((n for n in group if re.fullmatch(r"demo_\d+", n)), key=lambda name: int(name.split("_")[1]))
     if not names:
-        raise DataError(f"{path}: expected groups data/demo_0, data/demo_1, ..., there are no episodes")
-    masks = {key: _mask(path, key, file["mask"][key], names) for key in file.get("mask", {})}
-    spec = with_obs_keys(_stored_spec(path, group, names[0]), obs_keys, path)
+        raise DataError("expected groups data/demo_0, data/demo_1, ..., there are no episodes")
+    masks = {key: _mask(key, file["mask"][key], names) for key in file.get("mask", {})}
+    spec = with_obs_keys(_stored_spec(group, names[0]), obs_keys)
     if filter_key is not None and filter_key not in masks:
         known = ", ".join(sorted(masks)) or "none"
-        raise DataError(f"{path}: expected one of the file's filter keys ({known}), got {filter_key!r}")
+        raise DataError(f"expected one of the file's filter keys ({known}), got {filter_key!r}")
     chosen = np.ones(len(names), bool) if filter_key is None else masks[filter_key]
-    episodes = (_read_demo(path, group[name], spec) for name, keep in zip(names, chosen, strict=True) if keep)
+    every_step = all(_has_every_state(group[name]) for name in names)
+    episodes = (_read_demo(group[n], spec, every_step) for n, keep in zip(names, chosen, strict=True) if keep)
     return from_episodes(spec, episodes, {key: mask[chosen] for key, mask in masks.items()})
 
 
-def _mask(path: Path, key: str, entries: h5py.Dataset, names: list[str]) -> np.ndarray:
+def _mask(key: str, entries: h5py.Dataset, names: list[str]) -> np.ndarray:
     """(E,) bool from a list of demo names."""
     listed = {entry.decode() if isinstance(entry, bytes) else str(entry) for entry in entries[()]}
     unknown = sorted(listed - set(names))
     if unknown:
-        raise DataError(f"{path}: expected mask/{key} to list demos of this file, got {unknown[0]!r}")
+        raise DataError(f"expected mask/{key} to list demos of this file, got {unknown[0]!r}")
     return np.array([name in listed for name in names])
 
 
-def _stored_spec(path: Path, group: h5py.Group, first: str) -> Spec:
+def _stored_spec(group: h5py.Group, first: str) -> Spec:
     demo = group[first]
     if "obs" not in demo or "actions" not in demo:
         raise DataError(
-            f"{path}: expected {first} with 'obs' and 'actions', got {sorted(demo)}: "
+            f"expected {first} with 'obs' and 'actions', got {sorted(demo)}: "
             "extract observations first (robomimic's dataset_states_to_obs.py)"
         )
     try:
@@ -119,27 +117,30 @@ def _stored_spec(path: Path, group: h5py.Group, first: str) -> Spec:
         written_by_us = json.loads(group.attrs.get("spec", "null"))
         stored = None if written_by_us is None else Spec.from_dict(written_by_us)
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: expected JSON in the attributes of 'data', got {error!r}") from error
+        raise DataError(f"expected JSON in the attributes of 'data', got {error!r}") from error
     shapes = {key: tuple(values.shape[1:]) for key, values in demo["obs"].items()}
     if demo["actions"].ndim != 2:
-        raise DataError(f"{path}: expected actions (T, Da) in {first}, got {demo['actions'].shape}")
+        raise DataError(f"expected actions (T, Da) in {first}, got {demo['actions'].shape}")
     if stored is None:
         return infer_spec(env_args, shapes, demo["actions"].shape[1])
     in_order = sorted(shapes, key=lambda key: list(stored.obs).index(key) if key in stored.obs else len(stored.obs))
     return replace(stored, obs={key: shapes[key] for key in in_order})
 
 
-def _read_demo(path: Path, demo: h5py.Group, spec: Spec) -> Episode:
+def _has_every_state(demo: h5py.Group) -> bool:
+    return "states" in demo and "actions" in demo and len(demo["states"]) == len(demo["actions"])
+
+
+def _read_demo(demo: h5py.Group, spec: Spec, every_step: bool) -> Episode:
     missing = [key for key in spec.obs if f"obs/{key}" not in demo] + ["actions"] * ("actions" not in demo)
     if missing:
-        raise DataError(f"{path}: expected {missing} in {demo.name}, they are missing")
+        raise DataError(f"expected {missing} in {demo.name}, they are missing")
     length = demo.attrs.get("num_samples", len(demo["actions"]))
     if length != len(demo["actions"]):
-        raise DataError(f"{path}: expected {length} actions in {demo.name} (num_samples), got {len(demo['actions'])}")
+        raise DataError(f"expected {length} actions in {demo.name} (num_samples), got {len(demo['actions'])}")
     states = demo["states"][()] if "states" in demo else None
-    whole = states is not None and len(states) == length
-    if states is not None and not whole and len(states) != 1:
-        raise DataError(f"{path}: expected {length} states in {demo.name}, got {len(states)}")
+    if states is not None and len(states) not in (1, length):
+        raise DataError(f"expected {length} states in {demo.name}, got {len(states)}")
     success, seed = demo.attrs.get("success"), demo.attrs.get("seed")
     return Episode(
         obs={key: demo[f"obs/{key}"][()] for key in spec.obs},
@@ -148,26 +149,28 @@ def _read_demo(path: Path, demo: h5py.Group, spec: Spec) -> Episode:
         initial_state=None if states is None else states[0],
         success=None if success is None else bool(success),
         seed=None if seed is None else int(seed),
-        states=states if whole else None,
+        states=states if every_step else None,
         model_xml=demo.attrs.get("model_file"),
     )
 
 
 def _write_demo(demo: h5py.Group, episode: Episode):
-    demo.attrs["num_samples"] = len(episode)
-    demo["actions"] = episode.action.astype(np.float64)
-    for key, values in episode.obs.items():
-        demo[f"obs/{key}"] = values if values.dtype == np.uint8 else values.astype(np.float64)
     last = np.arange(len(episode)) == len(episode) - 1
-    demo["rewards"], demo["dones"] = (last & bool(episode.success)).astype(np.float64), last.astype(np.int64)
+    arrays = {f"obs/{key}": v if v.dtype == np.uint8 else v.astype(np.float64) for key, v in episode.obs.items()}
+    arrays["actions"] = episode.action.astype(np.float64)
+    arrays["rewards"] = (last & bool(episode.success)).astype(np.float64)
+    arrays["dones"] = last.astype(np.int64)
     if episode.executed is not None:
-        demo["actions_executed"] = episode.executed.astype(np.float64)
+        arrays["actions_executed"] = episode.executed.astype(np.float64)
     if episode.states is not None:
-        demo["states"] = episode.states
+        arrays["states"] = episode.states
     elif episode.initial_state is not None:
-        demo["states"] = episode.initial_state[None]
+        arrays["states"] = episode.initial_state[None]
+    for name, values in arrays.items():
+        demo.create_dataset(name, data=values, fletcher32=True)  # a checksum: damage is noticed on reading
     attributes = {"success": episode.success, "seed": episode.seed, "model_file": episode.model_xml}
     demo.attrs.update({name: value for name, value in attributes.items() if value is not None})
+    demo.attrs["num_samples"] = len(episode)
 
 
 def _env_args(spec: Spec) -> dict:

@@ -1,6 +1,6 @@
 """Our file format, a zarr v2 group in one zip file or in a folder, and `open_episodes` for every format that is read.
 
-    root attrs    format, version, spec, content_hash
+    root attrs    format, version, spec, obs_keys, content_hash
     per step      obs/<key> (sum T, *shape)   action, executed (sum T, Da)   states (sum T, S)
     per episode   episode_ends, success, seed (E,)   initial_state (E, S)   model_xml (E,)   mask/<filter key> (E,)
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -40,6 +41,10 @@ __all__ = [
 
 FORMAT, VERSION = "ebt_policy.episodes", 1
 CHUNK_BYTES = 4 << 20
+DAMAGE = (  # what the libraries raise over damaged bytes
+    *(OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError, AttributeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 COMPRESSOR = numcodecs.Blosc("zstd", clevel=7, shuffle=numcodecs.Blosc.SHUFFLE)
 
 
@@ -87,10 +92,8 @@ def open_episodes(
     episodes, for an unknown key, for numbers that are not finite and for actions outside of the stated range.
     """
     data = read_episodes(path, filter_key, obs_keys)
-    try:
+    with _naming(Path(path)):
         check_numbers(data)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
     return data
 
 
@@ -99,36 +102,48 @@ def read_episodes(
 ) -> EpisodeData:
     """`open_episodes` without `check_numbers`: to look at a file whose numbers may be bad."""
     path = Path(path)
-    try:
-        layout = format_of(path)
+    layout = format_of(path)
+    with _naming(path):
         if layout == "robomimic":
             return robomimic.read_robomimic(path, filter_key, obs_keys)
         read = _read_store if layout == "ebt_policy" else diffusion_policy.read_diffusion_policy
         with _zarr_root(path) as root:
-            return read(path, root, filter_key, obs_keys)
-    except DataError as error:
-        raise error if str(path) in str(error) else DataError(f"{path}: {error}") from error
+            return read(root, filter_key, obs_keys)
 
 
 def format_of(path: str | os.PathLike) -> Literal["ebt_policy", "robomimic", "diffusion_policy"]:
     """Whose layout the file has, by its content; DataError if it is none of them."""
     path = Path(path)
-    if not path.exists():
-        raise DataError(f"expected a file or a folder of episodes at {path}, there is none")
-    if path.is_dir() or zipfile.is_zipfile(path):
-        return _zarr_format(path)
-    if h5py.is_hdf5(path):
-        return "robomimic"
-    size = path.stat().st_size
-    what = "the file is empty" if size == 0 else f"got {size} bytes of something else, or a truncated file"
-    raise DataError(f"{path}: expected a zarr folder, a .zarr.zip or a robomimic HDF5, {what}")
+    with _naming(path):
+        if not path.exists():
+            raise DataError("expected a file or a folder of episodes, there is none")
+        if path.is_dir() or zipfile.is_zipfile(path):
+            return _zarr_format(path)
+        if h5py.is_hdf5(path):
+            return "robomimic"
+        size = path.stat().st_size
+        what = "the file is empty" if size == 0 else f"got {size} bytes of something else, or a truncated file"
+        raise DataError(f"expected a zarr folder, a .zarr.zip or a robomimic HDF5, {what}")
+
+
+@contextmanager
+def _naming(path: Path):
+    """Every error names the file, and what damaged bytes make the libraries raise becomes a DataError."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    except DAMAGE as error:
+        raise DataError(
+            f"{path}: expected a complete file, got {type(error).__name__}: {error}: copy or record it again"
+        ) from error
 
 
 def _write_group(store, data: EpisodeData):
     root = zarr.group(store)
-    root.attrs.put(
-        {"format": FORMAT, "version": VERSION, "spec": data.spec.to_dict(), "content_hash": data.content_hash}
-    )
+    attributes = {"format": FORMAT, "version": VERSION, "spec": data.spec.to_dict(), "content_hash": data.content_hash}
+    attributes = {"format": FORMAT, "version": VERSION, "spec": data.spec.to_dict(), "content_hash": data.content_hash}
+    root.attrs.put(attributes | {"obs_keys": list(data.spec.obs)})  # in order: zarr sorts the keys of attributes
     for name, values in data.arrays().items():
         rows = max(1, CHUNK_BYTES // max(1, values[:1].nbytes))
         chunks = (min(len(values), rows), *values.shape[1:])
@@ -140,16 +155,12 @@ def _write_group(store, data: EpisodeData):
 
 @contextmanager
 def _zarr_root(path: Path):
-    """The root group, read only; DataError if the file is truncated or is not a zarr group."""
-    try:
-        store = zarr.DirectoryStore(str(path)) if path.is_dir() else zarr.ZipStore(path, mode="r")
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: expected a readable zip, got {error}: the file is truncated") from error
-    with store:
+    """The root group, read only; DataError if there is none."""
+    with zarr.DirectoryStore(str(path)) if path.is_dir() else zarr.ZipStore(path, mode="r") as store:
         try:
             root = zarr.open_group(store, mode="r")
-        except (ValueError, KeyError, zarr.errors.GroupNotFoundError) as error:
-            raise DataError(f"{path}: expected a zarr v2 group at its root, found none") from error
+        except zarr.errors.GroupNotFoundError as error:
+            raise DataError("expected a zarr v2 group at the root, found none") from error
         yield root
 
 
@@ -160,20 +171,19 @@ def _zarr_format(path: Path) -> Literal["ebt_policy", "diffusion_policy"]:
         if "data" in root and "meta/episode_ends" in root:
             return "diffusion_policy"
         raise DataError(
-            f"{path}: expected our store (attribute format={FORMAT!r}) or diffusion_policy's layout (data/, "
+            f"expected our store (attribute format={FORMAT!r}) or diffusion_policy's layout (data/, "
             f"meta/episode_ends), got a zarr group with {sorted(root.keys()) or 'nothing'} in it"
         )
 
 
-def _read_store(path: Path, root: zarr.Group, filter_key: str | None, obs_keys: Sequence[str] | None) -> EpisodeData:
+def _read_store(root: zarr.Group, filter_key: str | None, obs_keys: Sequence[str] | None) -> EpisodeData:
     if root.attrs.get("version") != VERSION:
-        raise DataError(
-            f"{path}: expected format version {VERSION}, got {root.attrs.get('version')}: update ebt_policy"
-        )
+        raise DataError(f"expected format version {VERSION}, got {root.attrs.get('version')}: update ebt_policy")
     try:
-        spec = with_obs_keys(Spec.from_dict(root.attrs["spec"]), obs_keys, path)
+        in_order = with_obs_keys(Spec.from_dict(root.attrs["spec"]), root.attrs.get("obs_keys"))
+        spec = with_obs_keys(in_order, obs_keys)
     except (KeyError, TypeError) as error:
-        raise DataError(f"{path}: expected a complete 'spec' attribute, {error!r} is wrong in it") from error
+        raise DataError(f"expected a complete spec in the attributes, got {error!r}") from error
     names = ("executed", "initial_state", "success", "seed", "states", "model_xml")
     optional = {name: read_array(root, name) for name in names if name in root}
     if "model_xml" in optional:
@@ -188,7 +198,5 @@ def _read_store(path: Path, root: zarr.Group, filter_key: str | None, obs_keys: 
     )
     stored = root.attrs.get("content_hash")
     if obs_keys is None and data.content_hash != stored:
-        raise DataError(
-            f"{path}: expected content hash {stored}, got {data.content_hash}: the file was damaged or edited"
-        )
+        raise DataError(f"expected content hash {stored}, got {data.content_hash}: the file was damaged or edited")
     return data if filter_key is None else data.filtered(filter_key)
