@@ -14,9 +14,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from ebt_policy.data.store import open_episodes
 from ebt_policy.data.episodes import EpisodeData
 from ebt_policy.data.normalizer import Normalizer
+from ebt_policy.data.store import open_episodes
 from ebt_policy.data.windows import WindowDataset
 from ebt_policy.tasks.robot import Policy
 from ebt_policy.train import build
