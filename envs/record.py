@@ -1,0 +1,79 @@
+"""Demonstrations: one episode of a scripted expert, disturbed while it acts.
+
+    T  steps    Da  action dimensions    S  numbers in a simulator state
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+
+STEADY = 0.4  # part of the noise that is left when the hand rests
+
+
+def make_expert(task: str):
+    """The expert of `envs/<task>.py`; ValueError if there is none."""
+    try:
+        return getattr(import_module(f"envs.{task}"), f"{task.capitalize()}Expert")()
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"expected a task with an expert (lift, can, square), got {task!r}") from error
+
+
+def disturb(action: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
+    """What is executed instead of `action` (Da,): Gaussian noise on all but the gripper, clipped to [-1, 1].
+
+    Its standard deviation is `noise` at full speed and STEADY of that at rest: like a person's hand, less sure the
+    faster it moves, so that precise phases are disturbed by millimetres and free motion by centimetres.
+    """
+    scale = noise * (STEADY + (1 - STEADY) * min(1.0, np.abs(action[:3]).max()))
+    moved = np.clip(action[:6] + scale * rng.standard_normal(6), -1, 1)
+    return np.concatenate([moved, action[6:]])
+
+
+def record(env: gym.Env, expert, seed: int, noise: float, tail: int = 10) -> dict[str, np.ndarray]:
+    """One episode from the initial state of `seed`, until `tail` steps after success or the end of time.
+
+    obs/<key> (T, n) and action (T, Da), what the expert wanted, as float32; executed (T, Da), what was sent;
+    initial_state (S,) float64; success (); seed ().
+    """
+    rng = np.random.default_rng([seed, 1])  # apart from the environment's stream, which starts from `seed` itself
+    obs, _ = env.reset(seed=seed)
+    expert.reset(rng)
+    initial_state = env.unwrapped.state()
+    seen, wanted, executed, left, over = [], [], [], tail, False
+    while left and not over:
+        action = expert.act(obs).astype(np.float32)
+        sent = disturb(action, noise, rng).astype(np.float32)
+        seen.append(obs)
+        wanted.append(action)
+        executed.append(sent)
+        obs, _, _, over, info = env.step(sent)
+        left -= info["success"] or left < tail
+    return {f"obs/{key}": np.stack([o[key] for o in seen]) for key in seen[0]} | {
+        "action": np.stack(wanted),
+        "executed": np.stack(executed),
+        "initial_state": initial_state,
+        "success": np.bool_(left < tail),
+        "seed": np.int64(seed),
+    }
+
+
+def record_into(folder: str | os.PathLike, env_id: str, task: str, noise: float, seeds: list[int]) -> None:
+    """Records each seed into its own file in `folder` (`part`); one that is there appears whole or not at all."""
+    env, expert = gym.make(env_id), make_expert(task)
+    for seed in seeds:
+        episode = record(env, expert, seed, noise)
+        partial = Path(folder) / f".{seed}.{os.getpid()}.partial"
+        with open(partial, "wb") as file:
+            np.savez(file, **episode)
+        os.replace(partial, part(folder, seed))
+    env.close()
+
+
+def part(folder: str | os.PathLike, seed: int) -> Path:
+    """Where `record_into` leaves the episode of `seed`."""
+    return Path(folder) / f"seed_{seed:08d}.npz"
