@@ -22,7 +22,7 @@ def read_array(root: zarr.Group, name: str) -> np.ndarray:
         if array.nchunks_initialized < array.nchunks:
             lost = array.nchunks - array.nchunks_initialized
             raise DataError(f"expected {array.nchunks} chunks of {name!r}, {lost} are missing: the copy is incomplete")
-        return array[...]
+        return np.ascontiguousarray(array[...]) if array.ndim else array[...]
     except KeyError as error:
         raise DataError(f"expected an array called {name!r}, there is none") from error
     except (OSError, RuntimeError, ValueError) as error:

@@ -20,7 +20,7 @@ def assert_same(one, other):
     assert one.arrays().keys() == other.arrays().keys()
     for name, values in one.arrays().items():
         np.testing.assert_array_equal(values, other.arrays()[name])
-        assert values.dtype == other.arrays()[name].dtype
+        assert values.dtype == other.arrays()[name].dtype and values.flags.c_contiguous
 
 
 @pytest.mark.parametrize("name", ENDINGS)
