@@ -18,8 +18,11 @@ GOOD, BAD = "#2f6fb3", "#d9731a"  # told apart by colour-blind readers too
 ENERGY = "#7a4fb5"
 CURVES = {  # key of the training log -> title; others follow under their own names
     "loss": "Training loss",
-    "val_error": "Held-out action error after descent",
+    "val_error": "Held-out action error",
+    "val_energy_drop": "Fall of the energy in a descent, held out",
     "energy_fall": "Fall of the energy in a descent",
+    "energy_grad": "Norm of the energy's gradient",
+    "val_energy_grad": "Norm of the energy's gradient, held out",
     "grad_norm": "Norm of the weights' gradient",
     "lr": "Learning rate",
 }

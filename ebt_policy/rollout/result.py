@@ -187,7 +187,9 @@ def _dump(value: Any) -> str:
     if isinstance(value, list) and value and isinstance(value[0], list | dict):
         return "[\n  " + ",\n  ".join(json.dumps(v, default=str) for v in value) + "\n]"
     if isinstance(value, dict) and value:
-        return "{\n  " + ",\n  ".join(f"{json.dumps(k)}: {json.dumps(v, default=str)}" for k, v in value.items()) + "\n}"
+        return (
+            "{\n  " + ",\n  ".join(f"{json.dumps(k)}: {json.dumps(v, default=str)}" for k, v in value.items()) + "\n}"
+        )
     return json.dumps(value, default=str)
 
 

@@ -136,6 +136,8 @@ class _Stage:
         self.env = make_env(bench.env_id, bench.max_steps, **bench.env_kwargs)
         self.agent = bench.make_agent()
         self.after_success = bench.after_success
+        self.agent.reset(0)
+        self.agent.act(self.env.reset(seed=0)[0])  # a network's first call is slow and would count as latency
 
     def play(self, seed: int) -> EpisodeLog:
         return run_episode(self.env, self.agent, seed, self.after_success)

@@ -127,7 +127,7 @@ def _rendering(env_id: str, max_steps: int | None = None, env_kwargs: dict | Non
         env = make_env(env_id, max_steps, render_mode="rgb_array", **(env_kwargs or {}))
         env.reset(seed=0)
     except Exception as error:  # whatever a missing GL library raises; state-only work never comes here
-        raise RenderError(f"cannot open {env_id} for rendering: {error}") from error
+        raise RenderError(f"cannot open {env_id} for rendering: {_words(error)}") from error
     with closing(env):
         frame = _render(env)
         if frame.min() == frame.max():
@@ -139,10 +139,14 @@ def _render(env: gym.Env) -> np.ndarray:
     try:
         frame = env.render()
     except Exception as error:
-        raise RenderError(f"cannot render {env.spec.id}: {error}") from error
+        raise RenderError(f"cannot render {env.spec.id}: {_words(error)}") from error
     if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.dtype != np.uint8:
         raise RenderError(f"expected {env.spec.id} to render (H, W, 3) uint8, got {type(frame).__name__}")
     return frame
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _spaced(log: EpisodeLog, columns: int) -> set[int]:
