@@ -46,7 +46,7 @@ def evaluate_run(cfg: DictConfig) -> tuple[dict, Path]:
             on_episode=_Counter(bar),
             flops=flops_per_chunk(policy),
             config={"act": str(policy.model.act), "horizon": str(policy.horizon)} | _shown(trained),
-            hashes={"weights": _sha256(run / "weights.safetensors"), "data": trained.data.hash},
+            hashes={"weights": sha256(run / "weights.safetensors"), "data": trained.data.hash},
         )
     folder = Path(cfg.out or run / "eval")
     write_result(folder / "eval.json", result)
@@ -67,6 +67,11 @@ def _film(make_agent, settings: dict, result: dict, folder: Path) -> str:
         warnings.warn(f"no video: {error}", stacklevel=2)
         return str(error)
     return ""
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file, as in the `hashes` of a result."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 class _Counter:
@@ -90,7 +95,3 @@ def _check_simulator(recorded: dict[str, str], strict: bool) -> None:
         raise ValueError(f"the data was recorded with {'; '.join(other)}: install that, or set strict=false")
     if other:
         warnings.warn(f"the data was recorded with {'; '.join(other)}: success rates may differ", stacklevel=3)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
