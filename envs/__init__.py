@@ -5,3 +5,7 @@ from importlib import import_module
 
 for _module in pkgutil.iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")  # a task's file registers its id
+
+from envs.env_args import from_env_args  # noqa: E402
+
+__all__ = ["from_env_args"]

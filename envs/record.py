@@ -1,6 +1,6 @@
 """Demonstrations: one episode of a scripted expert, disturbed while it acts.
 
-    T  steps    Da  action dimensions    S  numbers in a simulator state
+T  steps    Da  action dimensions    S  numbers in a simulator state
 """
 
 from __future__ import annotations

@@ -10,20 +10,28 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import mujoco
 import numpy as np
 
+from envs.render import Renderer
+
+_gl = os.environ.get("MUJOCO_GL")
 logging.getLogger("robosuite_logs").disabled = True  # it advertises optional packages while it is imported
 import robosuite  # noqa: E402
 from robosuite.controllers import load_composite_controller_config  # noqa: E402
 
+from envs.osc import ArmControl  # noqa: E402
+
 logging.getLogger("robosuite_logs").disabled = False
 logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
+if _gl is None:
+    os.environ.pop("MUJOCO_GL", None)  # robosuite sets it, and whatever is started from here would open EGL
 
 MODEL_SEED = 0  # robosuite draws sizes while it builds a model (Lift's cube): one model for all episodes
 PROPRIOCEPTION = ("eef_pos", "eef_quat", "gripper_qpos")  # of each robot
@@ -63,16 +71,35 @@ class RobosuiteEnv(gym.Env):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
 
-    def __init__(self, task: str, env_kwargs: dict[str, Any] | None = None, render_mode: str | None = None):
-        """`env_kwargs` are robosuite.make's, JSON-compatible; None: `panda_osc()`."""
+    def __init__(
+        self,
+        task: str,
+        env_kwargs: dict[str, Any] | None = None,
+        render_mode: str | None = None,
+        size: int = 256,
+        camera: str = "agentview",
+        object_order: Literal["absolute_first", "robosuite"] = "absolute_first",
+    ):
+        """`env_kwargs` are robosuite.make's, JSON-compatible (None: `panda_osc()`); frames are `size` pixels square.
+
+        The vector `object` starts with absolute poses, as in robomimic's data sets of robosuite up to 1.4, or is in
+        the order of the installed robosuite, where relative poses come first.
+        """
         if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"expected render_mode None or 'rgb_array', got {render_mode!r}: robosuite shows no window here")
-        self.task, self.render_mode = task, render_mode
+            raise ValueError(f"expected render_mode None or 'rgb_array', got {render_mode!r}: there is no window here")
+        if object_order not in ("absolute_first", "robosuite"):
+            raise ValueError(f"expected object_order 'absolute_first' or 'robosuite', got {object_order!r}")
+        self.task, self.render_mode, self.size, self.camera = task, render_mode, size, camera
+        self.object_order = object_order
         self.env_kwargs = panda_osc() if env_kwargs is None else env_kwargs
         self.sim_env = robosuite.make(task, **copy.deepcopy(self.env_kwargs) | FORCED)
         self._model, self._data = self.sim_env.sim.model._model, self.sim_env.sim.data._data
         self._substeps = int(self.sim_env.control_timestep / self.sim_env.model_timestep)
-        self._sensors, self._proprioception, self._object = _sensors(self.sim_env)
+        robots = self.sim_env.robots
+        self._arm = ArmControl(robots[0], self._model, self._data) if ArmControl.applies_to(robots) else None
+        self._renderer: Renderer | None = None
+        self._sensors, self._proprioception, listed = _sensors(self.sim_env)
+        self._object = sorted(listed, key=_is_relative) if object_order == "absolute_first" else listed
         self.observation_space = gym.spaces.Dict(
             {key: gym.spaces.Box(-np.inf, np.inf, value.shape, np.float32) for key, value in self._observe().items()}
         )
@@ -94,10 +121,7 @@ class RobosuiteEnv(gym.Env):
         action = np.asarray(action, dtype=np.float64)
         if action.shape != self.action_space.shape:
             raise ValueError(f"expected an action of shape {self.action_space.shape}, got {action.shape}")
-        for substep in range(self._substeps):
-            mujoco.mj_step1(self._model, self._data)
-            self.sim_env._pre_action(action, policy_step=substep == 0)
-            mujoco.mj_step2(self._model, self._data)
+        self._advance(action)
         mujoco.mj_kinematics(self._model, self._data)  # the integrator leaves the poses of the state before
         success = self._success()
         return self._observe(), float(success), False, False, {"success": success}
@@ -114,27 +138,50 @@ class RobosuiteEnv(gym.Env):
         """What a data set recorded here says about itself (JSON-compatible)."""
         return {
             "obs": {key: list(space.shape) for key, space in self.observation_space.items()},
-            "action": {
-                "dim": self.action_space.shape[0],
-                "frame": "eef",
-                "mode": "delta",
-                "rotation": "axis_angle",
-                "gripper": "close_positive",
-                "low": -1.0,
-                "high": 1.0,
-            },
+            "action": _action_meaning(self.sim_env.robots[0]) | {"dim": self.action_space.shape[0]},
             "hz": float(self.sim_env.control_freq),
             "env_args": {
                 "env_name": self.task,
                 "env_version": self.versions["robosuite"],
                 "type": 1,  # robomimic's number for robosuite
                 "env_kwargs": copy.deepcopy(self.env_kwargs),
+                "object_order": self.object_order,
             },
             "simulator": self.versions,
         }
 
+    def render(self) -> np.ndarray | None:
+        """The present frame (size, size, 3) uint8; the first call opens a graphics context, nothing else does."""
+        if self.render_mode is None:
+            return None
+        if self._renderer is None:
+            self._renderer = Renderer(self._model, self.size, self.camera)
+        return self._renderer.frame(self._data)
+
     def close(self):
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
         self.sim_env.close()
+
+    def _advance(self, action: np.ndarray):
+        """One control period of physics."""
+        model, data, sim_env = self._model, self._data, self.sim_env
+        for substep in range(self._substeps):
+            if self._arm is not None:
+                mujoco.mj_step1(model, data)
+                if substep == 0:
+                    self._arm.begin(action)
+                self._arm.apply()
+                mujoco.mj_step2(model, data)
+            elif sim_env.lite_physics:
+                mujoco.mj_step1(model, data)
+                sim_env._pre_action(action, policy_step=substep == 0)
+                mujoco.mj_step2(model, data)
+            else:  # as robosuite did up to 1.4
+                mujoco.mj_forward(model, data)
+                sim_env._pre_action(action, policy_step=substep == 0)
+                mujoco.mj_step(model, data)
 
     def _draw(self, seed: int) -> np.ndarray:
         """The initial state (S,) that robosuite draws from `seed`."""
@@ -179,6 +226,24 @@ def _posture(robot, arm: str) -> np.ndarray:
     return np.asarray(robot.init_qpos[:split] if arm == "right" else robot.init_qpos[split:])
 
 
+def _action_meaning(robot) -> dict[str, Any]:
+    """How the first arm of a robot is commanded, in the words of a data set's spec."""
+    config = robot.part_controllers[robot.arms[0]]
+    cartesian = config.name.startswith(("OSC", "IK"))
+    return {
+        "frame": "eef" if cartesian else "joint",
+        "mode": getattr(config, "input_type", "unknown"),
+        "rotation": "axis_angle" if config.name.endswith("POSE") else "none",
+        "gripper": "close_positive" if any(robot.has_gripper.values()) else "none",
+        "low": -1.0,
+        "high": 1.0,
+    }
+
+
+def _is_relative(name: str) -> bool:
+    return "_to_" in name
+
+
 def _sensors(sim_env) -> tuple[dict[str, Callable], list[str], list[str]]:
     """Name -> sensor(cache), each after its inputs; the names of the robots' sensors; of those that make up `object`.
 
@@ -187,5 +252,6 @@ def _sensors(sim_env) -> tuple[dict[str, Callable], list[str], list[str]]:
     """
     found = {name: o for name, o in sim_env._observables.items() if o.is_enabled()}
     robot = [n for n, o in found.items() if o.modality.endswith("proprio") and n.endswith(PROPRIOCEPTION)]
-    scene = sorted((n for n, o in found.items() if o.modality == "object"), key=lambda name: "_to_" in name)
-    return {n: found[n]._sensor for n in robot + scene}, robot, [n for n in scene if found[n].is_active()]
+    scene = [n for n, o in found.items() if o.modality == "object"]
+    ordered = robot + sorted(scene, key=_is_relative)
+    return {n: found[n]._sensor for n in ordered}, robot, [n for n in scene if found[n].is_active()]
