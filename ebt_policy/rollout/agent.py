@@ -98,9 +98,9 @@ def _own(x: np.ndarray) -> np.ndarray:
 
 
 def _log(chunk: ActionChunk, latency: float) -> ChunkLog:
-    energies = chunk.energies[:, 0] if chunk.energies is not None else chunk.energy
+    energies = [] if chunk.energies is None else [*chunk.energies[:, 0].tolist(), chunk.score()[0].item()]
     return ChunkLog(
-        energies=[] if energies is None else [_short(e) for e in energies.tolist()],
+        energies=[_short(e) for e in energies],
         grad_norm=None if chunk.grad_norm is None else _short(chunk.grad_norm[0].item()),
         steps=int(chunk.steps[0]),
         latency=latency,

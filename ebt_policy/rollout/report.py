@@ -33,7 +33,7 @@ def write_report(run_dir: str | Path, title: str | None = None, video_note: str 
         _energies(result["episodes"]),
         _training(_read_log(run_dir / "train.jsonl")),
         _cost(result),
-        _provenance(result, _read_config(run_dir / "config.yaml") or result["config"]),
+        _provenance(result, _read_config(run_dir / "config.yaml")),
     ]
     return write_atomic(run_dir / "report.html", page.page(title, body))
 
@@ -128,11 +128,11 @@ def _cost(result: dict) -> str:
     return page.section("Cost of acting", page.side_by_side(page.table(rows), histogram))
 
 
-def _provenance(result: dict, config: Mapping[str, Any]) -> str:
+def _provenance(result: dict, trained: Mapping[str, Any]) -> str:
     run = {k: "the environment's own" if v is None else v for k, v in result["run"].items()}
     left = "<h2>Evaluation</h2>" + page.table(run | {"seeds": _seeds(result["seeds"])} | result["hashes"])
     right = "<h2>Versions</h2>" + page.table(result["versions"])
-    settings = page.fold("All settings of the run", page.table(dict(_flat(config))))
+    settings = page.fold("All settings of the run", page.table(dict(_flat(trained)) | dict(_flat(result["config"]))))
     return page.section("What made this", page.side_by_side(left, right), settings)
 
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from multiprocessing import connection
@@ -78,6 +78,17 @@ def make_env(env_id: str, max_steps: int | None = None, **kwargs: Any) -> gym.En
     return env
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch sums in another order on another number of threads: episodes repeat exactly only on the same number."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def run_episode(
     env: gym.Env,
     agent: Agent,
@@ -144,14 +155,10 @@ class _Stage:
 
 
 def _here(bench: _Bench, seeds: list[int]) -> Iterator[EpisodeLog]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         stage = _Stage(bench)
         with closing(stage.env):
             yield from map(stage.play, seeds)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _spread(bench: _Bench, seeds: list[int], processes: int) -> Iterator[EpisodeLog]:

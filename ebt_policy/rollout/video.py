@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ebt_policy.rollout.agent import Agent
-from ebt_policy.rollout.plots import BAD, FAINT, GOOD, INK
-from ebt_policy.rollout.sim import EpisodeLog, make_env, run_episode
+from ebt_policy.rollout.plots import BAD, GOOD, INK
+from ebt_policy.rollout.sim import EpisodeLog, make_env, one_thread, run_episode
 from ebt_policy.rollout.timeline import Timeline
 
 WIDTH, BAND = 480, 132  # pixels: a video's width, and the height of the timeline under its picture
@@ -115,20 +115,20 @@ def contact_sheet(clips: Sequence[Clip], path: str | Path, columns: int = 6) -> 
         for column, i in enumerate(np.linspace(0, shown, columns).round().astype(int)):
             left = 4 + column * (THUMB + 4)
             sheet.paste(Image.fromarray(_resized(clip.frames[i], THUMB, height)), (left, top + LABEL))
-            draw.text((left + 5, top + LABEL + 3), str(clip.steps[i]), fill=FAINT, font=font)
+            _tag(draw, left, top + LABEL, str(clip.steps[i]), font)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
 
 
 @contextmanager
 def _rendering(env_id: str, max_steps: int | None = None, env_kwargs: dict | None = None) -> Iterator[gym.Env]:
-    """The environment, once it has shown that it renders."""
+    """The environment, once it has shown that it renders; what is played in it goes as it went in `rollout`."""
     try:
         env = make_env(env_id, max_steps, render_mode="rgb_array", **(env_kwargs or {}))
         env.reset(seed=0)
     except Exception as error:  # whatever a missing GL library raises; state-only work never comes here
         raise RenderError(f"cannot open {env_id} for rendering: {_words(error)}") from error
-    with closing(env):
+    with closing(env), one_thread():
         frame = _render(env)
         if frame.min() == frame.max():
             raise RenderError(f"{env_id} renders blank pictures: its OpenGL context is not a real one")
@@ -143,6 +143,12 @@ def _render(env: gym.Env) -> np.ndarray:
     if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.dtype != np.uint8:
         raise RenderError(f"expected {env.spec.id} to render (H, W, 3) uint8, got {type(frame).__name__}")
     return frame
+
+
+def _tag(draw: ImageDraw.ImageDraw, left: int, top: int, text: str, font) -> None:
+    """A number that is legible on any picture."""
+    draw.rectangle((left, top, left + draw.textlength(text, font=font) + 8, top + 19), fill="white")
+    draw.text((left + 3, top + 1), text, fill=INK, font=font)
 
 
 def _words(error: Exception) -> str:
