@@ -144,16 +144,14 @@ def _summary(logs: Sequence[EpisodeLog]) -> dict:
 
 
 def _compute(logs: Sequence[EpisodeLog], flops: int | None) -> dict:
-    """Per chunk. With an energy, each step is one evaluation with its gradient, and one more scores the result."""
+    """Per chunk, what acting waits for: one evaluation a step, with its gradient if there is an energy."""
     steps = [n for log in logs for n in log.steps]
-    energies = [e for log in logs for e in log.energies]
     mean = float(np.mean(steps)) if steps else 0.0
-    descends = any(energies)
-    evaluations = float(np.mean([len(e) for e in energies])) if descends else mean
+    descends = any(chunk for log in logs for chunk in log.energies)
     return {
         "chunks": len(steps),
         "steps_per_chunk": mean,
-        "network_evaluations_per_chunk": evaluations,
+        "network_evaluations_per_chunk": mean,
         "gradients_per_chunk": mean if descends else 0.0,
         "flops_per_chunk": flops,
     }

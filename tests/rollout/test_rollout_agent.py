@@ -58,7 +58,7 @@ def test_logged_energies_are_short_decimals_of_the_same_float32():
     agent = ChunkedAgent(ToyPolicy())
     agent.act(obs(0.3))
     energy = agent.chunks[0].energies[-1]
-    again = agent.policy.predict_action(agent.policy.windows[0], generator=torch.Generator().manual_seed(0)).energy[0]
+    again = agent.policy.predict_action(agent.policy.windows[0], generator=torch.Generator().manual_seed(0)).score()[0]
     assert np.float32(energy) == again.numpy() and len(repr(energy)) < 14
 
 

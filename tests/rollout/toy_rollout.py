@@ -88,13 +88,12 @@ class ToyPolicy(nn.Module):
             energies.append(energy)
             norm = grad.flatten(1).norm(dim=1)
             y = y - 0.7 * grad
-        energies.append(self._energy_and_grad(y, goal)[0])
         return SimpleNamespace(
             actions=y[:, self.horizon.run],
             plan=y,
-            energy=energies[-1] if self.energies else None,
             energies=torch.stack(energies) if self.energies else None,
             grad_norm=norm if self.energies else None,
+            score=(lambda: self._energy_and_grad(y, goal)[0]) if self.energies else None,
             steps=torch.full((len(y),), self.steps),
         )
 
