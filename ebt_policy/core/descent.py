@@ -4,7 +4,8 @@
     g     = dE/dy at start + momentum * velocity  (Nesterov's look-ahead)
     y     = start + velocity,   velocity <- momentum * velocity - step_size * g
 
-The gradient is taken with `torch.func`, which both eager autograd and `torch.compile` can differentiate again.
+A gradient that parameters learn from is taken with `torch.func`, which both eager autograd and `torch.compile` can
+differentiate again; one that only moves y comes from plain autograd, which costs a third less.
 """
 
 from __future__ import annotations
@@ -119,9 +120,14 @@ def energy_and_grad(energy_fn: EnergyFn, y: Tensor, k: int, create_graph: bool) 
             raise ValueError(f"energy_fn must return (B,) or (B, N) with B={len(y)}, got {tuple(energy.shape)}")
         return energy.sum(), energy
 
-    with torch.set_grad_enabled(create_graph):
-        grad, energy = torch.func.grad(total, has_aux=True)(y)
-    return energy, grad
+    with torch.enable_grad():
+        if create_graph:
+            grad, energy = torch.func.grad(total, has_aux=True)(y)
+            return energy, grad
+        y = y.detach().requires_grad_()
+        summed, energy = total(y)
+        (grad,) = torch.autograd.grad(summed, y)
+        return energy.detach(), grad
 
 
 class _Guard:

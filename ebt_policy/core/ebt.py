@@ -83,7 +83,10 @@ class EBT(ConditionalModel):
             steps.append(step)
             if self.act.deadline is not None and self.clock() - start_time >= self.act.deadline:
                 break
-        return _pick(_summary(energy_fn, steps, self._returns_lowest), n)
+        if n > 1 or self._returns_lowest:
+            return _pick(_scored(energy_fn, steps, self._returns_lowest), n)
+        y, score = steps[-1].y, torch.no_grad()(energy_fn)
+        return Sample(y, _moves(steps), _energies(steps), steps[-1].grad_norm, lambda: score(y, len(steps)))
 
     @property
     def _returns_lowest(self) -> bool:
@@ -109,25 +112,31 @@ def _total(energy: Tensor) -> Tensor:
     return energy if energy.ndim == 1 else energy.sum(1)
 
 
-def _summary(energy_fn: EnergyFn, steps: list[Step], lowest: bool) -> Sample:
-    """The result of a walk, with one extra evaluation: the energy of the result itself."""
-    y, energy = steps[-1].y, energy_fn(steps[-1].y, len(steps))
-    energies = torch.stack([_total(s.energy) for s in steps] + [_total(energy)])  # (K+1, B)
+def _moves(steps: list[Step]) -> Tensor:
+    return torch.stack([s.moved for s in steps]).sum(0)  # (B,)
+
+
+def _energies(steps: list[Step]) -> Tensor:
+    return torch.stack([_total(s.energy) for s in steps])  # (K, B)
+
+
+def _scored(energy_fn: EnergyFn, steps: list[Step], lowest: bool) -> Sample:
+    """The walk's last or lowest state, whose energy is known already."""
+    y, energy, energies = steps[-1].y, energy_fn(steps[-1].y, len(steps)), _energies(steps)
     if lowest:
-        states = torch.stack([s.at for s in steps] + [y])
-        best = energies.nan_to_num(nan=torch.inf).argmin(0)  # (B,)
+        states, known = torch.stack([s.at for s in steps] + [y]), torch.stack([s.energy for s in steps] + [energy])
+        best = torch.cat([energies, _total(energy)[None]]).nan_to_num(nan=torch.inf).argmin(0)  # (B,)
         rows = torch.arange(len(y), device=y.device)
-        y, energy = states[best, rows], torch.stack([s.energy for s in steps] + [energy])[best, rows]
-    moves = torch.stack([s.moved for s in steps]).sum(0)
-    return Sample(y, moves, energy, energies, steps[-1].grad_norm)
+        y, energy = states[best, rows], known[best, rows]
+    return Sample(y, _moves(steps), energies, steps[-1].grad_norm, lambda: energy)
 
 
 def _pick(sample: Sample, n: int) -> Sample:
     """Of each n neighbouring rows the one with the lowest energy."""
     if n == 1:
         return sample
-    total = _total(sample.energy).nan_to_num(nan=torch.inf)
+    energy = sample.score()
+    total = _total(energy).nan_to_num(nan=torch.inf)
     rows = total.view(-1, n).argmin(1) + n * torch.arange(len(total) // n, device=total.device)
-    return Sample(
-        sample.y[rows], sample.steps[rows], sample.energy[rows], sample.energies[:, rows], sample.grad_norm[rows]
-    )
+    chosen = energy[rows]
+    return Sample(sample.y[rows], sample.steps[rows], sample.energies[:, rows], sample.grad_norm[rows], lambda: chosen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 
 from torch import Tensor, nn
@@ -18,9 +19,9 @@ class Loss:
 class Sample:
     y: Tensor  # (B, ...)
     steps: Tensor  # (B,) int: descent or denoising steps that this sample took
-    energy: Tensor | None = None  # (B,) or (B, N), of y itself
-    energies: Tensor | None = None  # (K+1, B): before each step, then of y itself; summed over tokens
+    energies: Tensor | None = None  # (K, B) before each step, summed over tokens
     grad_norm: Tensor | None = None  # (B,) at the last step
+    score: Callable[[], Tensor] | None = None  # -> (B,) or (B, N), the energy of y; a call, as acting need not wait
 
 
 class ConditionalModel(nn.Module):

@@ -15,29 +15,31 @@ import torch
 from torch import Tensor, nn
 
 MAX_TOKENS = 512
+KeysValues = tuple[Tensor, Tensor]  # of one block, each (B, H, L, D/H)
 
 
 class Attention(nn.Module):
-    """Plain softmax attention: fused kernels have no second derivative, and training needs one."""
+    """Softmax attention, plain where training needs a second derivative, which fused kernels lack."""
 
     def __init__(self, dim: int, heads: int):
         super().__init__()
         self.heads = heads
         self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, prefix: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """x (B, N, D) attends to prefix (2, B, H, L, D/H) and itself; mask (N, L+N) is True where it may look.
+    def forward(
+        self, x: Tensor, prefix: KeysValues | None, mask: Tensor | None, fused: bool
+    ) -> tuple[Tensor, KeysValues]:
+        """x (B, N, D) attends to prefix, 2 x (B, H, L, D/H), and itself; mask (N, L+N) is True where it may look.
 
-        Returns the output (B, N, D) and x's own keys and values (2, B, H, N, D/H).
+        Returns the output (B, N, D) and x's own keys and values, 2 x (B, H, N, D/H).
         """
         B, N, D = x.shape
-        q, *kv = self.qkv(x).view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        own = torch.stack(kv)
-        k, v = own if prefix is None else torch.cat([prefix, own], dim=-2)  # (B, H, L+N, D/H)
-        score = q @ k.transpose(-1, -2) / k.shape[-1] ** 0.5  # (B, H, N, L+N)
-        if mask is not None:
-            score = score.masked_fill(~mask, -torch.inf)
-        return self.out((score.softmax(-1) @ v).transpose(1, 2).reshape(B, N, D)), own
+        q, k, v = self.qkv(x).view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        own = (k, v)
+        if prefix is not None:
+            k, v = (torch.cat(pair, dim=-2) for pair in zip(prefix, own, strict=True))  # (B, H, L+N, D/H)
+        mix = nn.functional.scaled_dot_product_attention if fused else _attend
+        return self.out(mix(q, k, v, mask).transpose(1, 2).reshape(B, N, D)), own
 
 
 class Block(nn.Module):
@@ -47,8 +49,10 @@ class Block(nn.Module):
         self.norm2 = nn.RMSNorm(dim, eps=1e-5)
         self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, dim))
 
-    def forward(self, x: Tensor, prefix: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        h, own = self.attn(self.norm1(x), prefix, mask)
+    def forward(
+        self, x: Tensor, prefix: KeysValues | None, mask: Tensor | None, fused: bool
+    ) -> tuple[Tensor, KeysValues]:
+        h, own = self.attn(self.norm1(x), prefix, mask, fused)
         x = x + h
         return x + self.mlp(self.norm2(x)), own
 
@@ -68,27 +72,37 @@ class Transformer(nn.Module):
         self.pos = nn.Parameter(torch.randn(MAX_TOKENS, dim) * 0.02)
 
     def bind(self, ctx: Tensor) -> Callable[[Tensor], Tensor]:
-        """Fix the context (B, L, D); returns features(tokens (B, N, D)) -> (B, N, D)."""
-        L = ctx.shape[1]
+        """Fix the context (B, L, D); returns features(tokens (B, N, D)) -> (B, N, D).
+
+        Bound without grad mode nobody can ask for a second derivative, so attention is fused there.
+        """
+        L, fused = ctx.shape[1], not torch.is_grad_enabled()
         x = ctx + self.pos[:L]
         mask = torch.ones(L, L, dtype=torch.bool, device=x.device).tril() if self.look == "past" else None
         prefixes = []
         for i, block in enumerate(self.blocks):
             if i + 1 < len(self.blocks):
-                x, own = block(x, None, mask)
+                x, own = block(x, None, mask, fused)
             else:  # of the last block only keys and values are read
-                _, own = block.attn(block.norm1(x), None, mask)
+                _, own = block.attn(block.norm1(x), None, mask, fused)
             prefixes.append(own)
-        return lambda tokens: self(tokens, prefixes)
+        return lambda tokens: self(tokens, prefixes, fused)
 
-    def forward(self, tokens: Tensor, prefixes: list[Tensor]) -> Tensor:
+    def forward(self, tokens: Tensor, prefixes: list[KeysValues], fused: bool) -> Tensor:
         """tokens (B, N, D) and the context's keys and values per block -> features (B, N, D)."""
-        N, L, device = tokens.shape[1], prefixes[0].shape[-2], tokens.device
+        N, L, device = tokens.shape[1], prefixes[0][0].shape[-2], tokens.device
         first, mask = (L, None) if self.look == "all" else (1, _past(N, L, device))
         x = tokens + self.pos[first : first + N]
         for block, prefix in zip(self.blocks, prefixes, strict=True):
-            x, _ = block(x, prefix, mask)
+            x, _ = block(x, prefix, mask, fused)
         return self.norm(x)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    score = q @ k.transpose(-1, -2) / k.shape[-1] ** 0.5  # (B, H, N, L+N)
+    if mask is not None:
+        score = score.masked_fill(~mask, -torch.inf)
+    return score.softmax(-1) @ v
 
 
 def _past(n: int, past: int, device) -> Tensor:

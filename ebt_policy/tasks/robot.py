@@ -8,7 +8,7 @@ executed               t ... t+Ta-1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,9 +49,9 @@ class ActionChunk:
     actions: Tensor  # (B, Ta, Da) env units, to execute
     plan: Tensor  # (B, Tp, Da) env units
     steps: Tensor  # (B,) int: descent or denoising steps
-    energy: Tensor | None = None  # (B,) of the plan; None for methods without one
-    energies: Tensor | None = None  # (K+1, B) before each step, then of the plan
+    energies: Tensor | None = None  # (K, B) before each step; None for methods without an energy
     grad_norm: Tensor | None = None  # (B,) at the last step
+    score: Callable[[], Tensor] | None = None  # -> (B,) energy of the plan; a call, as acting need not wait for it
 
 
 class Policy(nn.Module):
@@ -106,7 +106,7 @@ class Policy(nn.Module):
         sample = self.model.sample(ctx, y0, generator, **({"extra": terms} if terms else {}))
         plan = self.normalizer.unaction(sample.y)
         return ActionChunk(
-            plan[:, self.horizon.run], plan, sample.steps, sample.energy, sample.energies, sample.grad_norm
+            plan[:, self.horizon.run], plan, sample.steps, sample.energies, sample.grad_norm, sample.score
         )
 
     def _noise(self, count: int, generator: torch.Generator | None) -> Tensor:

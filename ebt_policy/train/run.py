@@ -71,7 +71,7 @@ class HeldOutError:
         error = policy.normalizer.action(chunk.plan) - policy.normalizer.action(batch.action)
         metrics = {"val_error": error[:, policy.horizon.run].pow(2).mean().item()}
         if chunk.energies is not None:
-            metrics["val_energy_drop"] = (chunk.energies[0] - chunk.energies[-1]).mean().item()
+            metrics["val_energy_drop"] = (chunk.energies[0] - chunk.score()).mean().item()
             metrics["val_energy_grad"] = chunk.grad_norm.mean().item()
         return metrics
 
