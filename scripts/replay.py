@@ -1,0 +1,95 @@
+"""Replay demonstrations open loop in simulation: python scripts/replay.py FILE [n]"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+
+from ebt_policy.cli import fail_cleanly
+from ebt_policy.data.episodes import DataError, Episode, EpisodeData
+from ebt_policy.data.store import open_episodes
+from envs import from_env_args
+from envs.robosuite_env import RobosuiteEnv
+
+
+@fail_cleanly
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Replays demonstrations open loop from their initial states, with the actions that were executed "
+        "where the file has them, else with its actions, and counts those that still succeed.",
+        epilog="example: python scripts/replay.py assets/demos/lift.zarr.zip 20 strict=true",
+    )
+    parser.add_argument("file", type=Path, help="our store or robomimic HDF5")
+    parser.add_argument("n", nargs="?", help="only the first n episodes (default: all)")
+    parser.add_argument(
+        "settings",
+        nargs="*",
+        help="filter_key=NAME: of a robomimic file only these episodes; strict=true: refuse other simulator versions",
+    )
+    arguments = parser.parse_args()
+    n, filter_key, strict = settings([arguments.n or "", *arguments.settings])
+
+    data = open_episodes(arguments.file, filter_key)
+    env = environment(data)
+    for mismatch in version_mismatches(data, env):
+        if strict:
+            raise DataError(mismatch)
+        print(f"warning: {mismatch}", file=sys.stderr)
+    chosen = range(len(data) if n is None else min(n, len(data)))
+    if not chosen:
+        raise DataError(f"expected at least 1 episode to replay, got n={n}")
+    outcomes = [replay(env, data.episode(i)) for i in track(chosen, "replaying")]
+    failed = [i for i, ok in zip(chosen, outcomes, strict=True) if not ok]
+    what = "executed" if data.executed is not None else "recorded"
+    print(f"{sum(outcomes)} of {len(outcomes)} still succeed ({np.mean(outcomes):.1%}) under the actions {what}")
+    if failed:
+        print(f"not: {', '.join(map(str, failed))}")
+
+
+def settings(words: list[str]) -> tuple[int | None, str | None, bool]:
+    """["20", "strict=true"] -> n, filter_key, strict; DataError for anything else."""
+    given = {}
+    for word in filter(None, words):
+        name, _, value = word.rpartition("=")
+        given[name or "n"] = value
+    unknown = given.keys() - {"n", "filter_key", "strict"}
+    if unknown or not given.get("n", "0").isdigit() or given.get("strict", "true") not in ("true", "false"):
+        raise DataError(f"expected a number, filter_key=NAME or strict=true, got {' '.join(filter(None, words))!r}")
+    return int(given["n"]) if "n" in given else None, given.get("filter_key"), given.get("strict") == "true"
+
+
+def environment(data: EpisodeData) -> RobosuiteEnv:
+    """The environment that the file names; DataError if it names none or has no initial states for it."""
+    if not data.spec.env_args:
+        raise DataError("expected the file to name its environment (env_args), it does not: it cannot be replayed")
+    if data.initial_state is None and data.states is None:
+        raise DataError("expected simulator states in the file, there are none: it cannot be replayed")
+    env = from_env_args(data.spec.env_args)
+    if env.action_space.shape != (data.spec.action.dim,):
+        raise DataError(f"expected actions of {env.action_space.shape[0]} numbers, got {data.spec.action.dim}")
+    return env
+
+
+def version_mismatches(data: EpisodeData, env: RobosuiteEnv) -> list[str]:
+    recorded = data.spec.simulator
+    return [
+        f"recorded with {package} {recorded[package]}, replayed with {here}: the physics may differ"
+        for package, here in env.versions.items()
+        if recorded.get(package, here) != here
+    ]
+
+
+def replay(env: RobosuiteEnv, episode: Episode) -> bool:
+    """Whether the episode's actions solve the task at any time."""
+    start = episode.initial_state if episode.initial_state is not None else episode.states[0]
+    env.reset(options={"state": start})
+    actions = episode.action if episode.executed is None else episode.executed
+    return any(env.step(action)[4]["success"] for action in actions)
+
+
+if __name__ == "__main__":
+    main()
