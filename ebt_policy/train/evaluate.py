@@ -62,7 +62,7 @@ def _film(make_agent, settings: dict, result: dict, folder: Path) -> str:
     """Video and contact sheet; returns why there are none, or an empty string."""
     episodes = [EpisodeLog(**episode, latency=[]) for episode in result["episodes"]]
     try:
-        record_some(make_agent, episodes=episodes, folder=folder, **settings)
+        record_some(make_agent, episodes=episodes, folder=folder, env_kwargs={"size": 480}, **settings)
     except RenderError as error:
         warnings.warn(f"no video: {error}", stacklevel=2)
         return str(error)
