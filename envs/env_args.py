@@ -17,7 +17,7 @@ def from_env_args(env_args: dict[str, Any], **render: Any) -> RobosuiteEnv:
     """The environment of a data set; `render` may hold render_mode, size and camera.
 
     Written by robosuite up to 1.4, `controller_configs` describe one arm; they become the BASIC composite controller,
-    physics is stepped as it was then and `object` starts with absolute poses, as in the data sets of that time.
+    physics is stepped as it was then and `object` is laid out as in the data sets of that time.
     """
     if env_args.get("type", ROBOSUITE) != ROBOSUITE:
         raise ValueError(f"expected a robosuite data set (type {ROBOSUITE}), got type {env_args['type']}")
@@ -35,7 +35,7 @@ def from_env_args(env_args: dict[str, Any], **render: Any) -> RobosuiteEnv:
     if configs is not None:
         configs = [composite(config) for config in one_each]
         kwargs["controller_configs"] = configs * len(robots) if len(configs) == 1 else configs
-    order = env_args.get("object_order", "absolute_first" if old else "robosuite")
+    order = env_args.get("object_order", "robosuite_1.4" if old else "robosuite")
     return RobosuiteEnv(task, kwargs, object_order=order, **render)
 
 

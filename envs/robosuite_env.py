@@ -13,7 +13,7 @@ import logging
 import os
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import gymnasium as gym
 import mujoco
@@ -35,6 +35,8 @@ if _gl is None:
 
 MODEL_SEED = 0  # robosuite draws sizes while it builds a model (Lift's cube): one model for all episodes
 PROPRIOCEPTION = ("eef_pos", "eef_quat", "gripper_qpos")  # of each robot
+ObjectOrder = Literal["absolute_first", "robosuite", "robosuite_1.4"]
+REVERSED_SINCE_1_4 = ("gripper_to_cube_pos",)
 FORCED = {  # whatever a data set was recorded with: no rendering, no episode end, a model that outlives the episode
     "has_renderer": False,
     "has_offscreen_renderer": False,
@@ -78,17 +80,17 @@ class RobosuiteEnv(gym.Env):
         render_mode: str | None = None,
         size: int = 256,
         camera: str = "agentview",
-        object_order: Literal["absolute_first", "robosuite"] = "absolute_first",
+        object_order: ObjectOrder = "absolute_first",
     ):
         """`env_kwargs` are robosuite.make's, JSON-compatible (None: `panda_osc()`); frames are `size` pixels square.
 
-        The vector `object` starts with absolute poses, as in robomimic's data sets of robosuite up to 1.4, or is in
-        the order of the installed robosuite, where relative poses come first.
+        `object` is in the order of the installed robosuite, where relative poses come first; or has absolute poses
+        first; or is as it was in robosuite up to 1.4, which is the same but for the sign of Lift's relative position.
         """
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"expected render_mode None or 'rgb_array', got {render_mode!r}: there is no window here")
-        if object_order not in ("absolute_first", "robosuite"):
-            raise ValueError(f"expected object_order 'absolute_first' or 'robosuite', got {object_order!r}")
+        if object_order not in get_args(ObjectOrder):
+            raise ValueError(f"expected object_order of {', '.join(get_args(ObjectOrder))}, got {object_order!r}")
         self.task, self.render_mode, self.size, self.camera = task, render_mode, size, camera
         self.object_order = object_order
         self.env_kwargs = panda_osc() if env_kwargs is None else env_kwargs
@@ -99,7 +101,8 @@ class RobosuiteEnv(gym.Env):
         self._arm = ArmControl(robots[0], self._model, self._data) if ArmControl.applies_to(robots) else None
         self._renderer: Renderer | None = None
         self._sensors, self._proprioception, listed = _sensors(self.sim_env)
-        self._object = sorted(listed, key=_is_relative) if object_order == "absolute_first" else listed
+        self._object = listed if object_order == "robosuite" else sorted(listed, key=_is_relative)
+        self._reversed = REVERSED_SINCE_1_4 if object_order == "robosuite_1.4" else ()
         self.observation_space = gym.spaces.Dict(
             {key: gym.spaces.Box(-np.inf, np.inf, value.shape, np.float32) for key, value in self._observe().items()}
         )
@@ -127,7 +130,10 @@ class RobosuiteEnv(gym.Env):
         return self._observe(), float(success), False, False, {"success": success}
 
     def state(self) -> np.ndarray:
-        """Simulator state (S,) float64: time, qpos, qvel; what `reset(options={"state": ...})` takes."""
+        """Simulator state (S,) float64: time, qpos, qvel; what `reset(options={"state": ...})` takes.
+
+        It is all there is to an episode of the manipulation tasks; the door of robosuite's Door stands in the model.
+        """
         return np.concatenate([[self._data.time], self._data.qpos, self._data.qvel])
 
     @property
@@ -138,7 +144,9 @@ class RobosuiteEnv(gym.Env):
         """What a data set recorded here says about itself (JSON-compatible)."""
         return {
             "obs": {key: list(space.shape) for key, space in self.observation_space.items()},
-            "action": _action_meaning(self.sim_env.robots[0]) | {"dim": self.action_space.shape[0]},
+            "action": _action_meaning(self.sim_env.robots[0])
+            | {"dim": self.action_space.shape[0]}
+            | {"low": float(self.action_space.low.min()), "high": float(self.action_space.high.max())},
             "hz": float(self.sim_env.control_freq),
             "env_args": {
                 "env_name": self.task,
@@ -216,7 +224,7 @@ class RobosuiteEnv(gym.Env):
         for name, sensor in self._sensors.items():
             cache[name] = np.asarray(sensor(cache))
         observation = {key: cache[key].astype(np.float32) for key in self._proprioception}
-        parts = [np.atleast_1d(cache[name]) for name in self._object]
+        parts = [np.atleast_1d(-cache[name] if name in self._reversed else cache[name]) for name in self._object]
         return observation | {"object": np.concatenate(parts).astype(np.float32)}
 
 
@@ -235,8 +243,6 @@ def _action_meaning(robot) -> dict[str, Any]:
         "mode": getattr(config, "input_type", "unknown"),
         "rotation": "axis_angle" if config.name.endswith("POSE") else "none",
         "gripper": "close_positive" if any(robot.has_gripper.values()) else "none",
-        "low": -1.0,
-        "high": 1.0,
     }
 
 

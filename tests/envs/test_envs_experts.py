@@ -1,0 +1,70 @@
+"""Scripted experts: they solve their tasks under noise, remember nothing and mend what goes wrong."""
+
+import numpy as np
+import pytest
+
+from envs.expert import CLOSE, wrap
+from envs.record import disturb, make_expert, record
+
+
+@pytest.mark.parametrize("seed", [1000, 1001])
+def test_experts_succeed_while_they_are_disturbed(environments, task, seed):
+    episode = record(environments[task], make_expert(task), seed, noise=0.25)
+    assert episode["success"]
+    assert len(episode["action"]) < 300
+
+
+def test_a_recording_is_repeated_by_its_executed_actions(environments, task):
+    env = environments[task].unwrapped
+    episode = record(environments[task], make_expert(task), seed=1002, noise=0.25)
+    seen, _ = env.reset(options={"state": episode["initial_state"]})
+    for t, action in enumerate(episode["executed"]):
+        assert all(np.array_equal(seen[key], episode[f"obs/{key}"][t]) for key in seen)
+        seen, _, _, _, info = env.step(action)
+    assert info["success"]
+
+
+def test_an_expert_remembers_nothing_of_an_episode(environments, task):
+    expert, other = make_expert(task), make_expert(task)
+    episode = record(environments[task], expert, seed=1003, noise=0.25)
+    other.reset(np.random.default_rng([1003, 1]))
+    for t in (40, 5, 33):
+        seen = {key.removeprefix("obs/"): rows[t] for key, rows in episode.items() if key.startswith("obs/")}
+        assert np.array_equal(other.act(seen).astype(np.float32), episode["action"][t])
+
+
+def test_a_dropped_cube_is_picked_up_again(lift):
+    expert = make_expert("lift")
+    seen, _ = lift.reset(seed=5)
+    expert.reset(np.random.default_rng(5))
+    drops, solved = 0, False
+    for _ in range(200):
+        action = expert.act(seen)
+        if drops < 12 and seen["object"][2] > 0.826 and action[-1] == CLOSE:
+            drops += 1
+            action[-1] = -CLOSE  # the hand is forced open as soon as the cube leaves the table
+        seen, _, _, _, info = lift.step(action)
+        solved = solved or info["success"]
+    assert drops == 12
+    assert solved
+
+
+def test_noise_shrinks_with_speed_and_spares_the_gripper():
+    rng = np.random.default_rng(0)
+    slow, fast = np.array([0.0] * 6 + [1.0]), np.array([0.5, -0.5, 0.5, 0, 0, 0, 1.0])
+    spread = [
+        np.std([disturb(action, 0.1, rng) - action for action in [action] * 4000], axis=0) for action in (slow, fast)
+    ]
+    np.testing.assert_allclose(spread[0], [0.04] * 6 + [0], rtol=0.1)
+    np.testing.assert_allclose(spread[1], [0.07] * 6 + [0], rtol=0.1)
+
+
+def test_angles_wrap_to_the_nearest_equivalent():
+    assert wrap(np.pi + 0.1, np.pi) == pytest.approx(0.1)
+    assert wrap(-0.3, np.pi / 2) == pytest.approx(-0.3)
+    assert wrap(1.0, np.pi / 2) == pytest.approx(1.0 - np.pi / 2)
+
+
+def test_a_task_without_an_expert_is_refused():
+    with pytest.raises(ValueError, match="expected a task with an expert .*, got 'juggling'"):
+        make_expert("juggling")
