@@ -6,6 +6,7 @@ import functools
 import os
 import subprocess
 import sys
+import weakref
 from importlib import import_module
 
 import mujoco
@@ -13,16 +14,8 @@ import numpy as np
 
 BACKENDS = ("egl", "osmesa")
 VISUAL, COLLISION = 1, 0  # robosuite's geom groups
-PROBE = """
-import sys, mujoco
-from envs.render import Renderer
-model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><light pos='0 0 3'/><camera name='eye' pos='0 0 2'/>"
-    "<geom type='sphere' size='.3' rgba='1 0 0 1' group='1'/></worldbody></mujoco>")
-data = mujoco.MjData(model)
-mujoco.mj_forward(model, data)
-frame = Renderer(model, 32, "eye", sys.argv[1]).frame(data)
-sys.exit(0 if frame.std() > 1 else "the frame is blank")
-"""
+BALL = """<mujoco><worldbody><light pos="0 0 3"/><camera name="eye" pos="0 0 2"/>
+<geom type="sphere" size=".3" rgba="1 0 0 1" group="1"/></worldbody></mujoco>"""
 
 
 @functools.cache
@@ -35,7 +28,7 @@ def working_backend() -> str:
     failures = []
     for backend in [wanted] if wanted else BACKENDS:
         environment = os.environ | {"PYOPENGL_PLATFORM": backend}
-        command = [sys.executable, "-c", PROBE, backend]
+        command = [sys.executable, "-P", __file__, backend]
         probe = subprocess.run(command, env=environment, capture_output=True, text=True)
         if probe.returncode == 0:
             return backend
@@ -70,6 +63,7 @@ class Renderer:
         self._camera.type, self._camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, names.index(camera)
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        self._release = weakref.finalize(self, _release, self._gl, self._context)  # at exit too, before GL is unloaded
 
     def frame(self, data: mujoco.MjData) -> np.ndarray:
         """What the camera sees, (size, size, 3) uint8, first row on top."""
@@ -83,6 +77,17 @@ class Renderer:
         return np.flipud(pixels).copy()
 
     def close(self):
-        self._gl.make_current()
-        self._context.free()
-        self._gl.free()
+        self._release()
+
+
+def _release(gl, context: mujoco.MjrContext):
+    gl.make_current()
+    context.free()
+    gl.free()
+
+
+if __name__ == "__main__":  # the probe: a blank frame is what a null context draws
+    ball = mujoco.MjModel.from_xml_string(BALL)
+    state = mujoco.MjData(ball)
+    mujoco.mj_forward(ball, state)
+    sys.exit(0 if Renderer(ball, 32, "eye", sys.argv[1]).frame(state).std() > 1 else "the frame is blank")

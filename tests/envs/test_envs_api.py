@@ -7,7 +7,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from envs.osc import ArmControl
-from envs.render import Renderer
+from envs.render import Renderer, working_backend
 from envs.robosuite_env import RobosuiteEnv
 
 SIZES = {"lift": 10, "can": 14, "square": 14}
@@ -80,6 +80,12 @@ def test_frames_show_something_and_change_with_the_scene(environments, task):
 def test_an_unknown_camera_is_refused_by_name(lift):
     with pytest.raises(ValueError, match="expected a camera of .*agentview.*, got 'nowhere'"):
         Renderer(lift._model, 64, "nowhere")
+
+
+def test_without_graphics_the_error_names_what_to_install(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "nonsense")
+    with pytest.raises(RuntimeError, match="nonsense: .*install EGL .* or OSMesa"):
+        working_backend.__wrapped__()
 
 
 def test_a_window_is_refused():
