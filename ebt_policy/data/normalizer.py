@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ebt_policy.data.episodes import EpisodeData
 from ebt_policy.data.spec import Spec
 
 ABSOLUTE_FLOOR = 0.01  # 1 cm, 0.01 rad, 0.01 of a quaternion or of an action unit
@@ -60,14 +59,12 @@ class Normalizer(nn.Module):
             self.add_module(_module_name(key), Limits(shape))
         self.action_limits = Limits((spec.action.dim,))
 
-    @classmethod
-    def fit(cls, data: EpisodeData) -> Normalizer:
-        """Limits from every step of every episode; `action` is the label, not what was executed."""
-        normalizer = cls(data.spec)
-        for key in normalizer.keys:
-            normalizer.get_submodule(_module_name(key)).fit(data.obs[key])
-        normalizer.action_limits.fit(data.action)
-        return normalizer
+    def fit(self, obs: Mapping[str, Tensor], action: Tensor) -> Normalizer:
+        """Sets the limits to those of obs[k] (N, *shape) and action (N, Da): the labels, not what was executed."""
+        for key in self.keys:
+            self.get_submodule(_module_name(key)).fit(obs[key].numpy())
+        self.action_limits.fit(action.numpy())
+        return self
 
     def obs(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """obs[k] (..., *shape) in env units -> [-1, 1], the spec's keys; KeyError if one is missing."""

@@ -20,6 +20,7 @@ from ebt_policy.core.replay import ReplayBuffer
 from ebt_policy.data.normalizer import Normalizer
 from ebt_policy.data.spec import Spec
 from ebt_policy.data.windows import Batch
+from ebt_policy.encoders.rotations import Rotations
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Policy(nn.Module):
         self,
         spec: Spec,
         horizon: Horizon,
+        features: Rotations,
         normalizer: Normalizer,
         encoder: nn.Module,
         model: ConditionalModel,
@@ -68,7 +70,8 @@ class Policy(nn.Module):
     ):
         super().__init__()
         self.spec, self.horizon = spec, horizon
-        self.normalizer, self.encoder, self.model, self.replay = normalizer, encoder, model, replay
+        self.features, self.normalizer, self.encoder = features, normalizer, encoder
+        self.model, self.replay = model, replay
 
     @property
     def device(self) -> torch.device:
@@ -114,7 +117,7 @@ class Policy(nn.Module):
         return torch.randn(shape, generator=generator, device=self.device)
 
     def _context(self, obs: dict[str, Tensor]) -> Tensor:
-        return self.encoder(self.normalizer.obs(obs))
+        return self.encoder(self.normalizer.obs(self.features(obs)))
 
     def _check(self, obs: dict[str, Tensor]) -> None:
         for key, shape in self.spec.obs.items():

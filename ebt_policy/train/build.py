@@ -6,36 +6,45 @@ that models are made of.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import hydra.utils
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ebt_policy.core import Transformer
 from ebt_policy.core.model import set_act
 from ebt_policy.core.tokens import LinearTokens
+from ebt_policy.data.episodes import EpisodeData
 from ebt_policy.data.normalizer import Normalizer
 from ebt_policy.data.spec import Spec
+from ebt_policy.encoders.rotations import Rotations
 from ebt_policy.tasks.robot import Horizon, Policy
 from ebt_policy.train.checkpoint import CheckpointError, load_weights
 
 PARTS = ("ebt_policy.core", "ebt_policy.baselines", "ebt_policy.encoders", "ebt_policy.tasks")
 
 
-def policy(cfg: DictConfig, spec: Spec, normalizer: Normalizer, windows: int = 0) -> Policy:
+def policy(cfg: DictConfig, spec: Spec, data: EpisodeData | None = None, windows: int = 0) -> Policy:
     """The policy that `cfg` (task, method, net, horizon) describes for data of `spec`.
 
+    data: what its normaliser is fitted to; None leaves that to the weights to be loaded.
     windows: number of training windows, for methods with persistent candidates.
     """
     check_targets(cfg)
     horizon, dim = Horizon(**cfg.horizon), cfg.net.dim
     trunk = Transformer(dim, cfg.net.depth, cfg.net.heads)
     model = _make(cfg.method.model, tokenize=LinearTokens(spec.action.dim, dim), trunk=trunk)
-    encoder = _make(cfg.task.encoder, shapes=spec.obs, dim=dim)
+    features = Rotations(spec.obs, cfg.task.quaternions)
+    normalizer = Normalizer(replace(spec, obs=features.shapes))
+    if data is not None:
+        normalizer.fit(features({k: torch.from_numpy(v) for k, v in data.obs.items()}), torch.from_numpy(data.action))
+    encoder = _make(cfg.task.encoder, shapes=features.shapes, dim=dim)
     replay = None
     if cfg.method.get("replay") and windows:
         replay = _make(cfg.method.replay, size=windows, shape=(horizon.predict, spec.action.dim))
-    return Policy(spec, horizon, normalizer, encoder, model, replay)
+    return Policy(spec, horizon, features, normalizer, encoder, model, replay)
 
 
 def load_policy(run: str | Path, **act) -> Policy:
@@ -43,7 +52,7 @@ def load_policy(run: str | Path, **act) -> Policy:
     run = Path(run)
     cfg = load_config(run)
     spec = Spec.from_dict(OmegaConf.to_container(cfg.spec))
-    loaded = policy(cfg, spec, Normalizer(spec))
+    loaded = policy(cfg, spec)
     load_weights(run, loaded)
     execute = act.pop("execute", None)
     if execute is not None:

@@ -15,7 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from ebt_policy.data.episodes import EpisodeData
-from ebt_policy.data.normalizer import Normalizer
 from ebt_policy.data.store import open_episodes
 from ebt_policy.data.windows import WindowDataset
 from ebt_policy.tasks.robot import Policy
@@ -37,7 +36,7 @@ def train_policy(cfg: DictConfig) -> Policy:
         _write_config(run, cfg, data)
         windows = WindowDataset(train, cfg.horizon.observe, cfg.horizon.predict)
         torch.manual_seed(fit_cfg.seed)  # initial weights
-        policy = build.policy(cfg, data.spec, Normalizer.fit(train), len(windows))
+        policy = build.policy(cfg, data.spec, train, len(windows))
         log = RunLog(run, latest_update(run) if cfg.resume else 0, cfg.wandb, OmegaConf.to_container(cfg))
         try:
             averaged = fit(

@@ -9,13 +9,19 @@ from ebt_policy.data.normalizer import Normalizer
 from ebt_policy.data.spec import ActionSpec, Spec
 
 
+def fitted(data):
+    return Normalizer(data.spec).fit(
+        {k: torch.from_numpy(v) for k, v in data.obs.items()}, torch.from_numpy(data.action)
+    )
+
+
 def one_episode(obs, action):
     spec = Spec({k: v.shape[1:] for k, v in obs.items()}, ActionSpec(action.shape[1], low=-1e6, high=1e6))
     return from_episodes(spec, [Episode(obs, action)])
 
 
 def test_the_data_fill_minus_one_to_one_in_every_dimension(data):
-    normalizer = Normalizer.fit(data)
+    normalizer = fitted(data)
     obs = normalizer.obs({k: torch.from_numpy(v) for k, v in data.obs.items()})
     for values in (*obs.values(), normalizer.action(torch.from_numpy(data.action))):
         torch.testing.assert_close(values.amin(0), torch.full(values.shape[1:], -1.0))
@@ -23,14 +29,14 @@ def test_the_data_fill_minus_one_to_one_in_every_dimension(data):
 
 
 def test_unaction_inverts_action(data):
-    normalizer = Normalizer.fit(data)
+    normalizer = fitted(data)
     action = torch.randn(8, 16, 7) * 3  # also outside of the data
     torch.testing.assert_close(normalizer.unaction(normalizer.action(action)), action)
 
 
 def test_a_known_range_is_mapped_as_by_hand():
     values = np.array([[0.0, 100.0], [1.0, 300.0], [2.0, 500.0]])
-    normalizer = Normalizer.fit(one_episode({"x": values}, values))
+    normalizer = fitted(one_episode({"x": values}, values))
     wide = torch.tensor([4.0, 400.0])  # the first dimension's range, 2, counts as 1 % of the second's, 400
     torch.testing.assert_close(normalizer.obs({"x": wide})["x"], torch.tensor([1.5, 0.5]))
     torch.testing.assert_close(normalizer.unaction(torch.tensor([0.0, 1.0])), torch.tensor([1.0, 500.0]))
@@ -40,7 +46,7 @@ def test_noise_in_a_constant_dimension_is_not_blown_up():
     rng = np.random.default_rng(0)
     noise = 0.8 + 1e-5 * rng.normal(size=50)  # the height of a cube at rest: 10 micrometres of noise
     values = np.stack([rng.uniform(-0.1, 0.1, 50), noise, np.full(50, 3.0)], 1)
-    normalizer = Normalizer.fit(one_episode({"x": values}, values))
+    normalizer = fitted(one_episode({"x": values}, values))
     got = normalizer.obs({"x": torch.from_numpy(values).float()})["x"]
     assert got[:, 0].abs().max() > 0.99
     assert got[:, 1].abs().max() < 0.01
@@ -50,13 +56,13 @@ def test_noise_in_a_constant_dimension_is_not_blown_up():
 
 def test_the_floor_grows_with_the_widest_dimension_of_the_key():
     values = np.stack([np.linspace(0, 512, 9), np.linspace(0, 0.5, 9)], 1)  # pixels: half a pixel is noise
-    normalizer = Normalizer.fit(one_episode({"x": values}, values))
+    normalizer = fitted(one_episode({"x": values}, values))
     torch.testing.assert_close(normalizer.get_submodule("obs/x").half_range, torch.tensor([256.0, 2.56]))
 
 
 def test_an_image_has_one_range():
     image = np.random.default_rng(0).integers(10, 200, (5, 4, 4, 3)).astype(np.uint8)
-    normalizer = Normalizer.fit(one_episode({"img": image}, np.ones((5, 2))))
+    normalizer = fitted(one_episode({"img": image}, np.ones((5, 2))))
     got = normalizer.obs({"img": torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1).expand(2, 4, 4, 3)})[
         "img"
     ]
@@ -64,7 +70,7 @@ def test_an_image_has_one_range():
 
 
 def test_an_unfitted_one_is_the_identity_and_takes_the_weights_of_a_fitted_one(data):
-    fitted, empty = Normalizer.fit(data), Normalizer(data.spec)
+    fitted, empty = fitted(data), Normalizer(data.spec)
     action = torch.randn(3, 7)
     assert torch.equal(empty.action(action), action)
     empty.load_state_dict(fitted.state_dict())
@@ -73,7 +79,7 @@ def test_an_unfitted_one_is_the_identity_and_takes_the_weights_of_a_fitted_one(d
 
 
 def test_keys_that_the_spec_lacks_are_dropped_and_missing_ones_named(data):
-    normalizer = Normalizer.fit(data)
+    normalizer = fitted(data)
     obs = {k: torch.from_numpy(v) for k, v in data.obs.items()}
     assert "extra" not in normalizer.obs(obs | {"extra": torch.zeros(1)})
     with pytest.raises(KeyError, match="'object'.* are missing"):
