@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import subprocess
 import sys
-import weakref
 from importlib import import_module
 
 import mujoco
@@ -63,7 +63,7 @@ class Renderer:
         self._camera.type, self._camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, names.index(camera)
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
-        self._release = weakref.finalize(self, _release, self._gl, self._context)  # at exit too, before GL is unloaded
+        atexit.register(self.close)  # registered after the display's own end, so it comes before it
 
     def frame(self, data: mujoco.MjData) -> np.ndarray:
         """What the camera sees, (size, size, 3) uint8, first row on top."""
@@ -77,13 +77,10 @@ class Renderer:
         return np.flipud(pixels).copy()
 
     def close(self):
-        self._release()
-
-
-def _release(gl, context: mujoco.MjrContext):
-    gl.make_current()
-    context.free()
-    gl.free()
+        atexit.unregister(self.close)
+        self._gl.make_current()
+        self._context.free()
+        self._gl.free()
 
 
 if __name__ == "__main__":  # the probe: a blank frame is what a null context draws
