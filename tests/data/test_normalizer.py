@@ -70,12 +70,12 @@ def test_an_image_has_one_range():
 
 
 def test_an_unfitted_one_is_the_identity_and_takes_the_weights_of_a_fitted_one(data):
-    fitted, empty = fitted(data), Normalizer(data.spec)
+    full, empty = fitted(data), Normalizer(data.spec)
     action = torch.randn(3, 7)
     assert torch.equal(empty.action(action), action)
-    empty.load_state_dict(fitted.state_dict())
-    assert torch.equal(empty.action(action), fitted.action(action))
-    assert not list(fitted.parameters())
+    empty.load_state_dict(full.state_dict())
+    assert torch.equal(empty.action(action), full.action(action))
+    assert not list(full.parameters())
 
 
 def test_keys_that_the_spec_lacks_are_dropped_and_missing_ones_named(data):
