@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -44,10 +45,12 @@ class FitConfig:
     def __post_init__(self):
         if (self.updates is None) == (self.minutes is None):
             raise ValueError(
-                f"give exactly one budget, fit.updates or fit.minutes, got {self.updates} and {self.minutes}"
+                f"expected one budget, got fit.updates={self.updates} and fit.minutes={self.minutes}: set one to null"
             )
-        if (self.updates or self.minutes) <= 0:
-            raise ValueError(f"the budget must be positive, got {self.updates or self.minutes}")
+        for name in ("updates", "minutes", "batch", "log_every", "eval_every", "lr", "clip"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int | float) and value > 0):
+                raise ValueError(f"fit.{name} must be a positive number, got {value!r}")
         if self.precision not in ("fp32", "medium", "bf16"):
             raise ValueError(f"precision must be fp32, medium or bf16, got {self.precision!r}")
 
@@ -56,9 +59,9 @@ class FitConfig:
         return min(1.0, update / self.updates if self.updates else seconds / (60 * self.minutes))
 
     def rate(self, update: int, done: float) -> float:
-        """Learning rate: linear warm-up over updates, cosine over the budget."""
+        """Learning rate: linear warm-up over `warmup` updates, cosine over the budget."""
         cosine = self.final_lr + (1 - self.final_lr) * 0.5 * (1 + math.cos(math.pi * done))
-        return self.lr * min(1.0, (update + 1) / self.warmup) * cosine
+        return self.lr * min(1.0, (update + 1) / max(self.warmup, 1)) * cosine
 
 
 class Examples(Protocol):
@@ -83,44 +86,76 @@ def fit(
     resume: Callable[[TrainingState], None] = lambda state: None,
     evals: tuple[Eval, ...] = (),
 ) -> nn.Module:
-    """Train `module` in place and return its exponential moving average, a copy of the whole module."""
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+    """Train `module` in place and return its exponential moving average, a copy of the whole module.
+
+    Started by `torchrun` or `accelerate launch`, every process trains on its share of each batch; only the main one
+    evaluates, logs and saves.
+    """
+    accelerator = _accelerator()
     module.to(accelerator.device)
     ema = AveragedModel(module, multi_avg_fn=_ema_update(cfg.ema))
     optimizer = torch.optim.AdamW(_groups(module, cfg.weight_decay), lr=cfg.lr, fused=True)
     state = TrainingState(module, ema, optimizer, Progress())
     resume(state)
     train, optimizer = _prepare(module, optimizer, cfg, accelerator)
-    progress, watch, last_save = state.progress, _Stopwatch(state.progress.seconds), time.monotonic()
-    sums = _Means()
-    while (done := cfg.done(progress.update, watch.seconds)) < 1:
-        rate = cfg.rate(progress.update, done)
-        index = _indices(len(examples), cfg, progress.update, accelerator)
-        metrics = _update(train, examples, index, optimizer, rate, cfg, accelerator, progress.update)
-        ema.update_parameters(module)
-        sums.add(metrics)
-        progress.update += 1
-        progress.seconds = watch.seconds
-        done = cfg.done(progress.update, progress.seconds)
-        row = {"update": progress.update, "seconds": progress.seconds, "lr": rate}
-        if progress.update % cfg.log_every == 0 or done == 1:
-            row |= sums.take()
-            log.progress(done, row)
-        with watch.paused():
-            if evals and (progress.update % cfg.eval_every == 0 or done == 1):
-                for evaluate in evals:
-                    row |= evaluate(ema.module)
-            if len(row) > 3 and accelerator.is_main_process:
-                log.write(row)
-            if done == 1 or time.monotonic() - last_save > cfg.save_every:
-                if accelerator.is_main_process:
-                    save(state)
-                last_save = time.monotonic()
+    with _matmul_precision("medium" if cfg.precision == "medium" else "highest"):
+        _loop(train, optimizer, examples, cfg, accelerator, state, log, save, evals)
     return ema.module
 
 
+def _loop(train, optimizer, examples, cfg: FitConfig, accelerator, state: TrainingState, log, save, evals) -> None:
+    progress, watch, last_save, sums = state.progress, _Stopwatch(state.progress.seconds), time.monotonic(), _Means()
+    done = cfg.done(progress.update, progress.seconds)
+    while done < 1:
+        rate = cfg.rate(progress.update, done)
+        index = _indices(len(examples), cfg, progress.update, accelerator)
+        sums.add(_update(train, examples, index, optimizer, rate, cfg, accelerator, progress.update))
+        state.ema.update_parameters(state.module)
+        progress.update += 1
+        progress.seconds = _agreed(watch.seconds, cfg, accelerator)
+        done = cfg.done(progress.update, progress.seconds)
+        if not accelerator.is_main_process:
+            continue
+        with watch.paused():
+            row = {"update": progress.update, "seconds": progress.seconds, "lr": rate}
+            if progress.update % cfg.log_every == 0 or done == 1:
+                row |= sums.take()
+                log.progress(done, row)
+            if evals and (progress.update % cfg.eval_every == 0 or done == 1):
+                for evaluate in evals:
+                    row |= evaluate(state.ema.module)
+            if len(row) > 3:
+                log.write(row)
+            if done == 1 or time.monotonic() - last_save > cfg.save_every:
+                save(state)
+                last_save = time.monotonic()
+
+
+def _accelerator() -> Accelerator:
+    # each process keeps its own replay buffer: data-parallel wrappers would overwrite it with the main one's
+    own_buffers = DistributedDataParallelKwargs(broadcast_buffers=False)
+    return Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[own_buffers])
+
+
+@contextmanager
+def _matmul_precision(precision: str):
+    """For training alone: a policy acts the same in the process that trained it and in another."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _agreed(seconds: float, cfg: FitConfig, accelerator: Accelerator) -> float:
+    """The main process's clock, where clocks decide: processes that stopped at different updates would hang."""
+    if accelerator.num_processes == 1 or cfg.minutes is None:
+        return seconds
+    return broadcast(torch.tensor(seconds, dtype=torch.float64, device=accelerator.device)).item()
+
+
 def _prepare(module: nn.Module, optimizer, cfg: FitConfig, accelerator: Accelerator):
-    torch.set_float32_matmul_precision("medium" if cfg.precision == "medium" else "highest")
     train = _LossOnly(module)
     if cfg.compile:
         # compiled graphs draw the same random numbers as eager code, so that both can be compared
