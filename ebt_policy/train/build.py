@@ -11,6 +11,7 @@ from pathlib import Path
 
 import hydra.utils
 import torch
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from ebt_policy.core import Transformer
@@ -24,6 +25,7 @@ from ebt_policy.tasks.robot import Horizon, Policy
 from ebt_policy.train.checkpoint import CheckpointError, load_weights
 
 PARTS = ("ebt_policy.core", "ebt_policy.baselines", "ebt_policy.encoders", "ebt_policy.tasks")
+WRITTEN = ("task", "method", "net", "horizon", "fit", "spec", "data")  # what every run's config.yaml holds
 
 
 def policy(cfg: DictConfig, spec: Spec, data: EpisodeData | None = None, windows: int = 0) -> Policy:
@@ -62,20 +64,40 @@ def load_policy(run: str | Path, **act) -> Policy:
 
 
 def load_config(run: Path) -> DictConfig:
-    """The config that a run was trained with."""
+    """The config that a run was trained with; CheckpointError unless it is there and complete."""
     path = run / "config.yaml"
     if not path.exists():
         raise CheckpointError(f"expected {path}, which does not exist: give the folder of a training run or checkpoint")
-    return OmegaConf.load(path)
+    try:
+        cfg = OmegaConf.load(path)
+    except (yaml.YAMLError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not plain YAML: take a fresh copy. {error}") from error
+    missing = [key for key in WRITTEN if key not in cfg]
+    if missing:
+        raise CheckpointError(
+            f"{path} is incomplete, it has no {', '.join(missing)}: take a fresh copy, or train again"
+        )
+    return cfg
 
 
 def check_targets(cfg: DictConfig) -> None:
     """ValueError unless every `_target_` in cfg is a class, or a constructor of one, that models are made of."""
     for target in _targets(OmegaConf.to_container(cfg, resolve=True)):
-        found = hydra.utils.get_object(target) if target.startswith(PARTS) else None
+        found = _find(target) if isinstance(target, str) and _is_part(target) else None
         owner = getattr(found, "__self__", found)  # of a classmethod: its class
-        if not isinstance(owner, type) or not owner.__module__.startswith(PARTS):
+        if not isinstance(owner, type) or not _is_part(owner.__module__):
             raise ValueError(f"_target_ {target!r} is not allowed: expected a class of {', '.join(PARTS)}")
+
+
+def _is_part(path: str) -> bool:
+    return path.startswith(tuple(f"{part}." for part in PARTS)) or path in PARTS
+
+
+def _find(target: str) -> object | None:
+    try:
+        return hydra.utils.get_object(target)
+    except (ImportError, ValueError, AttributeError):
+        return None
 
 
 def _targets(node) -> list[str]:

@@ -44,15 +44,14 @@ def save_training(run: Path, state: TrainingState) -> None:
     """Write weights and resume state; a crash or a full disk at any moment leaves the previous ones in place."""
     update = state.progress.update
     name = f"{update:09d}"
+    temporary = run / "resume" / f".{name}.partial"
     try:
-        (run / "resume").mkdir(parents=True, exist_ok=True)
-        temporary = run / "resume" / f".{name}.partial"
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
+        temporary.mkdir(parents=True)
         _save_tensors(temporary / "module.safetensors", state.module.state_dict())
         _save_tensors(temporary / "ema.safetensors", state.ema.state_dict())
         _save_tensors(temporary / "optimizer.safetensors", _optimizer_tensors(state.optimizer))
-        _write(temporary / "progress.json", lambda path: path.write_text(json.dumps(asdict(state.progress))))
+        write_whole(temporary / "progress.json", lambda path: path.write_text(json.dumps(asdict(state.progress))))
         shutil.rmtree(run / "resume" / name, ignore_errors=True)
         os.replace(temporary, run / "resume" / name)
         save_weights(run, state.ema.module, update)
@@ -66,6 +65,11 @@ def save_training(run: Path, state: TrainingState) -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
+def has_saved(run: Path) -> bool:
+    """Whether training in `run` came as far as its first save."""
+    return bool(_saves(run)) or (run / "weights.safetensors").exists()
+
+
 def latest_update(run: Path) -> int:
     """The update of the newest complete save of `run`."""
     return int(_newest_save(run).name)
@@ -77,15 +81,29 @@ def load_training(run: Path, state: TrainingState) -> None:
     state.module.load_state_dict(_load_tensors(folder / "module.safetensors"))
     state.ema.load_state_dict(_load_tensors(folder / "ema.safetensors"))
     _restore_optimizer(state.optimizer, _load_tensors(folder / "optimizer.safetensors"))
-    for name, value in json.loads((folder / "progress.json").read_text()).items():
-        setattr(state.progress, name, value)
+    progress = _load_progress(folder / "progress.json")
+    state.progress.update, state.progress.seconds = progress.update, progress.seconds
 
 
 def _newest_save(run: Path) -> Path:
-    saves = sorted(p for p in (run / "resume").glob("*") if not p.name.startswith("."))
+    saves = _saves(run)
     if not saves:
-        raise CheckpointError(f"expected a save in {run / 'resume'}, found none: delete {run} and start again")
+        raise CheckpointError(
+            f"expected a save in {run / 'resume'}, found none: the weights can only act; set run=<another folder>"
+        )
     return saves[-1]
+
+
+def _saves(run: Path) -> list[Path]:
+    """Complete saves, oldest first."""
+    return sorted(p for p in (run / "resume").glob("*") if p.name.isdecimal())
+
+
+def _load_progress(path: Path) -> Progress:
+    try:
+        return Progress(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"expected the progress of a save in {path}, got {error}: train again") from error
 
 
 def save_weights(run: Path, module: nn.Module, update: int) -> None:
@@ -122,21 +140,27 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
             )
         return safetensors.torch.load_file(path)
     except (SafetensorError, ValueError) as error:
-        head = path.read_bytes()[:2]
-        kind = (
-            "a pickle or zip archive, which could run code" if head in (b"PK", b"\x80\x02", b"\x80\x04") else "damaged"
-        )
+        kind = "a pickle or zip archive, which could run code" if _is_pickle(path) else f"damaged ({error})"
         raise CheckpointError(
-            f"{path} is not a safetensors file but {kind} ({error}): take a fresh copy, or train again"
+            f"{path} is not a safetensors file but {kind}: take a fresh copy, or train again"
         ) from error
+
+
+def _is_pickle(path: Path) -> bool:
+    with open(path, "rb") as file:
+        head = file.read(3)
+    # a safetensors file begins with the length of its header, whose third byte is 0 up to 64 KB
+    return head[:2] == b"PK" or (
+        head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5") and head[2:] != b"\0"
+    )
 
 
 def _save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    _write(path, lambda temporary: safetensors.torch.save_file(tensors, temporary, metadata))
+    write_whole(path, lambda temporary: safetensors.torch.save_file(tensors, temporary, metadata))
 
 
-def _write(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write through a temporary neighbour, flushed to the disk, then renamed."""
     temporary = path.with_name(f".{path.name}.partial")
     try:

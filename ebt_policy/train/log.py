@@ -8,6 +8,8 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from ebt_policy.train.checkpoint import write_whole
+
 
 class RunLog:
     """Appends to the log of a run; on resume it first drops the rows after update `since`, which will come again."""
@@ -15,7 +17,8 @@ class RunLog:
     def __init__(self, run: Path, since: int = 0, wandb: bool = False, config: dict | None = None):
         self.path = run / "train.jsonl"
         rows = [row for row in read_log(self.path) if row["update"] <= since] if since else []
-        self.path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        write_whole(self.path, lambda path: path.write_text(text))
         self.board = SummaryWriter(str(run / "tensorboard"), purge_step=since + 1 if since else None)
         self.wandb = _wandb(run, config) if wandb else None
         self.bar = tqdm(
@@ -42,6 +45,19 @@ class RunLog:
         self.board.close()
         if self.wandb is not None:
             self.wandb.finish()
+
+
+class Silent:
+    """The log of all processes but the main one."""
+
+    def write(self, row: dict[str, float]) -> None:
+        pass
+
+    def progress(self, done: float, row: dict[str, float]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 def read_log(path: Path) -> list[dict[str, float]]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -19,25 +20,40 @@ from ebt_policy.data.store import open_episodes
 from ebt_policy.data.windows import WindowDataset
 from ebt_policy.tasks.robot import Policy
 from ebt_policy.train import build
-from ebt_policy.train.checkpoint import CheckpointError, latest_update, load_training, save_training
+from ebt_policy.train.checkpoint import (
+    CheckpointError,
+    has_saved,
+    latest_update,
+    load_training,
+    save_training,
+    write_whole,
+)
 from ebt_policy.train.fit import FitConfig, fit
-from ebt_policy.train.log import RunLog
+from ebt_policy.train.log import RunLog, Silent
 
 VALIDATION_WINDOWS = 256
+MAY_CHANGE = ("run", "resume", "fit", "wandb")  # when a run is resumed: where it lies, how long and how it is trained
 
 
 def train_policy(cfg: DictConfig) -> Policy:
-    """Train what `cfg` (configs/train.yaml) describes into the folder cfg.run; returns the averaged policy."""
+    """Train what `cfg` (configs/train.yaml) describes into the folder cfg.run; returns the averaged policy.
+
+    Of several processes (accelerate launch) only the main one touches the folder.
+    """
     run, fit_cfg = Path(cfg.run), FitConfig(**cfg.fit)
     build.check_targets(cfg)
     data = open_episodes(cfg.task.data, filter_key=cfg.task.filter_key, obs_keys=list(cfg.task.obs))
     train, held_out = _split(data, cfg.validation)
-    with _own_folder(run, cfg.resume):
-        _write_config(run, cfg, data)
+    main = PartialState(cpu=not torch.accelerator.is_available()).is_main_process
+    with _own_folder(run, cfg.resume) if main else nullcontext():
+        resume = cfg.resume and has_saved(run)  # killed before its first save, a run starts over
+        if main:
+            _write_config(run, cfg, data)
         windows = WindowDataset(train, cfg.horizon.observe, cfg.horizon.predict)
         torch.manual_seed(fit_cfg.seed)  # initial weights
         policy = build.policy(cfg, data.spec, train, len(windows))
-        log = RunLog(run, latest_update(run) if cfg.resume else 0, cfg.wandb, OmegaConf.to_container(cfg))
+        since = latest_update(run) if resume else 0
+        log = RunLog(run, since, cfg.wandb, OmegaConf.to_container(cfg)) if main else Silent()
         try:
             averaged = fit(
                 policy,
@@ -45,7 +61,7 @@ def train_policy(cfg: DictConfig) -> Policy:
                 fit_cfg,
                 log,
                 save=partial(save_training, run),
-                resume=partial(load_training, run) if cfg.resume else lambda state: None,
+                resume=partial(load_training, run) if resume else lambda state: None,
                 evals=(HeldOutError(held_out),) if held_out is not None else (),
             )
         finally:
@@ -112,13 +128,11 @@ def _write_config(run: Path, cfg: DictConfig, data: EpisodeData) -> None:
     resolved = OmegaConf.to_container(cfg, resolve=True) | facts
     path = run / "config.yaml"
     if cfg.resume:
-        before = OmegaConf.to_container(OmegaConf.load(path))
-        changed = [k for k in resolved if k not in ("resume", "fit") and _plain(resolved[k]) != _plain(before.get(k))]
+        before = OmegaConf.to_container(build.load_config(run))
+        changed = [k for k in resolved if k not in MAY_CHANGE and _plain(resolved[k]) != _plain(before.get(k))]
         if changed:
             raise CheckpointError(f"{run} was trained with another {', '.join(changed)}: resume with the same settings")
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(resolved)))
-    temporary.replace(path)
+    write_whole(path, lambda path: path.write_text(OmegaConf.to_yaml(OmegaConf.create(resolved))))
 
 
 def _plain(value) -> str:
