@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from contextlib import closing
+from dataclasses import asdict
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from math import prod
 from pathlib import Path
 
+import gymnasium as gym
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
+from ebt_policy.data.spec import Spec
 from ebt_policy.rollout.agent import ChunkedAgent
 from ebt_policy.rollout.report import write_report
-from ebt_policy.rollout.result import evaluate, flops_per_chunk, versions, write_result
-from ebt_policy.rollout.sim import EpisodeLog
+from ebt_policy.rollout.result import evaluate, flops_per_chunk, write_result
+from ebt_policy.rollout.sim import EpisodeLog, make_env
 from ebt_policy.rollout.video import RenderError, record_some
 from ebt_policy.train.build import load_config, load_policy
 
 TRAINING_FILES = ("train.jsonl", "config.yaml")
+UNKNOWN = (None, "unknown")
 
 
 def load_agent(run: str, act: dict) -> ChunkedAgent:
@@ -29,13 +36,12 @@ def evaluate_run(cfg: DictConfig) -> tuple[dict, Path]:
     """Roll out as configs/eval.yaml says; returns the result and the folder with eval.json and report.html."""
     run = Path(cfg.run)
     trained = load_config(run)
-    _check_simulator(trained.spec.simulator, cfg.strict)
-    act = {k: v for k, v in OmegaConf.to_container(cfg.method).items() if v is not None} | (
-        {"execute": cfg.execute} if cfg.execute else {}
-    )
+    act = OmegaConf.to_container(cfg.method) | {"execute": cfg.execute}
+    act = {name: value for name, value in act.items() if value is not None}
     make_agent = partial(load_agent, str(run), act)
     policy = make_agent().policy  # fails here, before any process starts, if it cannot be loaded
     settings = {"env_id": cfg.env or trained.task.env, "max_steps": cfg.max_steps}
+    check_environment(policy.spec, **settings, strict=cfg.strict)
     seeds = range(cfg.first_seed, cfg.first_seed + cfg.episodes)
     with tqdm(total=cfg.episodes, unit="episode", desc="rollouts") as bar:
         result = evaluate(
@@ -56,6 +62,47 @@ def evaluate_run(cfg: DictConfig) -> tuple[dict, Path]:
             (folder / name).write_bytes((run / name).read_bytes())
     write_report(folder, video_note=note)
     return result, folder
+
+
+def check_environment(spec: Spec, env_id: str, max_steps: int | None = None, strict: bool = False) -> None:
+    """ValueError unless observations and actions mean in the environment what they mean in the training data.
+
+    Another task or another version of the simulator is a warning, with `strict` an error. What one of both does not
+    say is not compared.
+    """
+    try:
+        env = make_env(env_id, max_steps)
+    except (gym.error.Error, ImportError) as error:
+        raise ValueError(f"expected an environment such as envs:Lift-v0, got {env_id!r}: {error}") from error
+    with closing(env):
+        shapes = {key: space.shape for key, space in getattr(env.observation_space, "spaces", {}).items()}
+        says = getattr(env.unwrapped, "spec_dict", dict)()
+        action = says.get("action", {}) | {"dim": prod(env.action_space.shape or ())}
+    wrong = [f"{k} {v}, here {shapes.get(k, 'missing')}" for k, v in spec.obs.items() if shapes.get(k) != v]
+    wrong += _unlike(asdict(spec.action), action) + _unlike({"hz": spec.hz}, says)
+    if wrong:
+        raise ValueError(
+            f"{env_id} is not what the policy was trained for: {'; '.join(wrong)}: set env=<its environment>"
+        )
+    other = _unlike({"env_name": spec.env_args.get("env_name")}, says.get("env_args", {}))
+    other += _unlike(spec.simulator, {name: _installed(name) for name in spec.simulator})
+    if other and strict:
+        raise ValueError(f"the data was recorded with {'; '.join(other)}: use that, or set strict=false")
+    if other:
+        warnings.warn(f"the data was recorded with {'; '.join(other)}: success rates may differ", stacklevel=3)
+
+
+def _unlike(trained: dict, here: dict) -> list[str]:
+    """What both know, and the environment otherwise."""
+    both = [k for k in trained if trained[k] not in UNKNOWN and here.get(k) not in UNKNOWN]
+    return [f"{k} {trained[k]}, here {here[k]}" for k in both if trained[k] != here[k]]
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _film(make_agent, settings: dict, result: dict, folder: Path) -> str:
@@ -86,12 +133,3 @@ class _Counter:
 
 def _shown(trained: DictConfig) -> dict:
     return {key: OmegaConf.to_container(trained[key]) for key in ("method", "net", "horizon", "fit")}
-
-
-def _check_simulator(recorded: dict[str, str], strict: bool) -> None:
-    here = versions()
-    other = [f"{name} {old}, here {here.get(name)}" for name, old in recorded.items() if here.get(name) != old]
-    if other and strict:
-        raise ValueError(f"the data was recorded with {'; '.join(other)}: install that, or set strict=false")
-    if other:
-        warnings.warn(f"the data was recorded with {'; '.join(other)}: success rates may differ", stacklevel=3)
