@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 
 STEADY = 0.4  # part of the noise that is left when the hand rests
+BURST, REST = (3, 8), (16, 40)  # control steps, both ends included
 
 
 def make_expert(task: str):
@@ -23,15 +24,30 @@ def make_expert(task: str):
         raise ValueError(f"expected a task with an expert (lift, can, square), got {task!r}") from error
 
 
-def disturb(action: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
-    """What is executed instead of `action` (Da,): Gaussian noise on all but the gripper, clipped to [-1, 1].
+class Bursts:
+    """What is executed instead of the expert's action: Gaussian noise in short bursts, nothing in between.
 
-    Its standard deviation is `noise` at full speed and STEADY of that at rest: like a person's hand, less sure the
-    faster it moves, so that precise phases are disturbed by millimetres and free motion by centimetres.
+    A chunk of actions should continue what was seen. Under noise at every step its later actions answer disturbances
+    that nobody could foresee, and a policy that imitates them trembles; a burst shows a mistake, the rest after it how
+    an undisturbed expert makes it good. The standard deviation is `noise` at full speed and STEADY of that at rest: like
+    a person's hand, less sure the faster it moves.
     """
-    scale = noise * (STEADY + (1 - STEADY) * min(1.0, np.abs(action[:3]).max()))
-    moved = np.clip(action[:6] + scale * rng.standard_normal(6), -1, 1)
-    return np.concatenate([moved, action[6:]])
+
+    def __init__(self, noise: float, rng: np.random.Generator):
+        self.noise, self.rng = noise, rng
+        self.on, self.left = False, rng.integers(0, REST[1])
+
+    def __call__(self, action: np.ndarray) -> np.ndarray:
+        """action (Da,) -> (Da,), disturbed or not, clipped to [-1, 1]; never the gripper."""
+        if self.left == 0:
+            self.on = not self.on
+            self.left = self.rng.integers(*(BURST if self.on else REST), endpoint=True)
+        self.left -= 1
+        if not self.on:
+            return action
+        scale = self.noise * (STEADY + (1 - STEADY) * min(1.0, np.abs(action[:3]).max()))
+        moved = np.clip(action[:6] + scale * self.rng.standard_normal(6), -1, 1)
+        return np.concatenate([moved, action[6:]])
 
 
 def record(env: gym.Env, expert, seed: int, noise: float, tail: int = 10) -> dict[str, np.ndarray]:
@@ -43,11 +59,12 @@ def record(env: gym.Env, expert, seed: int, noise: float, tail: int = 10) -> dic
     rng = np.random.default_rng([seed, 1])  # apart from the environment's stream, which starts from `seed` itself
     obs, _ = env.reset(seed=seed)
     expert.reset(rng)
+    disturb = Bursts(noise, rng)
     initial_state = env.unwrapped.state()
     seen, wanted, executed, left, over = [], [], [], tail, False
     while left and not over:
         action = expert.act(obs).astype(np.float32)
-        sent = disturb(action, noise, rng).astype(np.float32)
+        sent = disturb(action).astype(np.float32)
         seen.append(obs)
         wanted.append(action)
         executed.append(sent)

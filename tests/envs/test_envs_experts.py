@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from envs.expert import CLOSE, wrap
-from envs.record import disturb, make_expert, record
+from envs.record import BURST, REST, Bursts, make_expert, record
 
 
 @pytest.mark.parametrize("seed", [1000, 1001])
@@ -49,14 +49,15 @@ def test_a_dropped_cube_is_picked_up_again(lift):
     assert solved
 
 
-def test_noise_shrinks_with_speed_and_spares_the_gripper():
-    rng = np.random.default_rng(0)
+def test_noise_comes_in_bursts_shrinks_with_speed_and_spares_the_gripper():
     slow, fast = np.array([0.0] * 6 + [1.0]), np.array([0.5, -0.5, 0.5, 0, 0, 0, 1.0])
-    spread = [
-        np.std([disturb(action, 0.1, rng) - action for action in [action] * 4000], axis=0) for action in (slow, fast)
-    ]
-    np.testing.assert_allclose(spread[0], [0.04] * 6 + [0], rtol=0.1)
-    np.testing.assert_allclose(spread[1], [0.07] * 6 + [0], rtol=0.1)
+    for action, spread in ((slow, 0.04), (fast, 0.07)):
+        disturb = Bursts(0.1, np.random.default_rng(0))
+        noise = np.array([disturb(action) - action for _ in range(60000)])
+        on = noise.any(axis=1)
+        np.testing.assert_allclose(noise[on].std(axis=0), [spread] * 6 + [0], rtol=0.1)
+        lengths = np.diff(np.flatnonzero(np.diff(on)))[1:]  # of bursts and rests in turn
+        assert {lengths[::2].min(), lengths[::2].max(), lengths[1::2].min(), lengths[1::2].max()} == {*BURST, *REST}
 
 
 def test_angles_wrap_to_the_nearest_equivalent():
