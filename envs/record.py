@@ -14,6 +14,7 @@ import numpy as np
 
 STEADY = 0.4  # part of the noise that is left when the hand rests
 BURST, REST = (3, 8), (16, 40)  # control steps, both ends included
+SLIP = 0.2  # share of bursts in which the gripper does the opposite as well
 
 
 def make_expert(task: str):
@@ -27,6 +28,8 @@ def make_expert(task: str):
 class Bursts:
     """What is executed instead of the expert's action: Gaussian noise in short bursts, nothing in between.
 
+    In some bursts the gripper slips: it drops what it holds or closes too early, so that missed grasps are in the data.
+
     A chunk of actions should continue what was seen. Under noise at every step its later actions answer disturbances
     that nobody could foresee, and a policy that imitates them trembles; a burst shows a mistake, the rest after it how
     an undisturbed expert makes it good. The standard deviation is `noise` at full speed and STEADY of that at rest: like
@@ -35,19 +38,20 @@ class Bursts:
 
     def __init__(self, noise: float, rng: np.random.Generator):
         self.noise, self.rng = noise, rng
-        self.on, self.left = False, rng.integers(0, REST[1])
+        self.on, self.slip, self.left = False, False, rng.integers(0, REST[1])
 
     def __call__(self, action: np.ndarray) -> np.ndarray:
-        """action (Da,) -> (Da,), disturbed or not, clipped to [-1, 1]; never the gripper."""
+        """action (Da,) -> (Da,), disturbed or not, clipped to [-1, 1]."""
         if self.left == 0:
             self.on = not self.on
+            self.slip = self.on and self.noise > 0 and self.rng.random() < SLIP
             self.left = self.rng.integers(*(BURST if self.on else REST), endpoint=True)
         self.left -= 1
         if not self.on:
             return action
         scale = self.noise * (STEADY + (1 - STEADY) * min(1.0, np.abs(action[:3]).max()))
         moved = np.clip(action[:6] + scale * self.rng.standard_normal(6), -1, 1)
-        return np.concatenate([moved, action[6:]])
+        return np.concatenate([moved, -action[6:] if self.slip else action[6:]])
 
 
 def record(env: gym.Env, expert, seed: int, noise: float, tail: int = 10) -> dict[str, np.ndarray]:
