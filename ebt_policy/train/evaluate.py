@@ -78,8 +78,8 @@ def check_environment(spec: Spec, env_id: str, max_steps: int | None = None, str
         shapes = {key: space.shape for key, space in getattr(env.observation_space, "spaces", {}).items()}
         says = getattr(env.unwrapped, "spec_dict", dict)()
         action = says.get("action", {}) | {"dim": prod(env.action_space.shape or ())}
-    wrong = [f"{k} {v}, here {shapes.get(k, 'missing')}" for k, v in spec.obs.items() if shapes.get(k) != v]
-    wrong += _unlike(asdict(spec.action), action) + _unlike({"hz": spec.hz}, says)
+    wrong = [f"observation {k} {v}, here {shapes.get(k, 'missing')}" for k, v in spec.obs.items() if shapes.get(k) != v]
+    wrong += [f"action {text}" for text in _unlike(asdict(spec.action), action)] + _unlike({"hz": spec.hz}, says)
     if wrong:
         raise ValueError(
             f"{env_id} is not what the policy was trained for: {'; '.join(wrong)}: set env=<its environment>"
