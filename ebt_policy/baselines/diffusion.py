@@ -63,13 +63,13 @@ class Diffusion(ConditionalModel):
         )
         return DDPMScheduler(**common) if self.act.sampler == "ddpm" else DDIMScheduler(**common)
 
-    def loss(self, target: Tensor, ctx: Tensor, y0: Tensor, generator=None) -> Loss:
+    def loss(self, target: Tensor, ctx: Tensor, y0: Tensor, generator=None, weight: Tensor | float = 1.0) -> Loss:
         """target and y0, the noise, (B, N, P); ctx (B, L, D)."""
         t = torch.randint(self.levels, (len(y0),), generator=generator, device=y0.device)
         abar = self.abar[t].view(-1, *[1] * (y0.ndim - 1))
         noised = abar.sqrt() * target + (1 - abar).sqrt() * y0
-        error = (self.net.bind(ctx)(noised, t).float() - y0).pow(2).mean()
-        return Loss(error, {"loss_last": error.detach()})
+        error = (self.net.bind(ctx)(noised, t).float() - y0).pow(2)
+        return Loss((weight * error).mean(), {})
 
     @torch.no_grad()
     def sample(self, ctx: Tensor, y0: Tensor, generator=None) -> Sample:

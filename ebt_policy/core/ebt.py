@@ -63,11 +63,11 @@ class EBT(ConditionalModel):
         """An EBT over the energy tokenise -> trunk -> head(size of a token's raw vector, width of the trunk)."""
         return cls(EnergyTransformer(tokenize, trunk, head(tokenize.size, trunk.dim)), **settings)
 
-    def loss(self, target: Tensor, ctx: Tensor, y0: Tensor, generator=None) -> Loss:
+    def loss(self, target: Tensor, ctx: Tensor, y0: Tensor, generator=None, weight: Tensor | float = 1.0) -> Loss:
         """target (B, ...), ctx (B, L, D), y0 (B, ...) ~ N(0, I) -> Loss with a graph through the energy's gradient."""
         energy_fn = self.net.bind(ctx)
         train = partial(descend, energy_fn, step_size=self.log_step.exp(), cfg=self.train_walk, generator=generator)
-        return self.objective(energy_fn, target, y0, train, generator)
+        return self.objective(energy_fn, target, y0, train, generator, weight)
 
     @torch.no_grad()
     def sample(self, ctx: Tensor, y0: Tensor, generator=None, extra: Sequence[Extra] = ()) -> Sample:

@@ -28,12 +28,13 @@ class ConditionalModel(nn.Module):
     """p(y | ctx) for some y. Knows nothing of robots, units, horizons or text.
 
     y0 ~ N(0, I) is the model's noise: EBT starts its walk there, diffusion and flow denoise from it.
+    weight broadcasts against the elements of the criterion: 0 where a target says nothing.
     `act` is a frozen dataclass with the settings of `sample`; `set_act` changes them after training.
     """
 
     act: object
 
-    def loss(self, target: Tensor, ctx: Tensor, y0: Tensor, generator=None) -> Loss:
+    def loss(self, target: Tensor, ctx: Tensor, y0: Tensor, generator=None, weight: Tensor | float = 1.0) -> Loss:
         raise NotImplementedError
 
     def sample(self, ctx: Tensor, y0: Tensor, generator=None) -> Sample:

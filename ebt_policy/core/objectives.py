@@ -1,4 +1,4 @@
-"""What training asks of the landscape: (energy_fn, target, y0, walk, generator) -> Loss.
+"""What training asks of the landscape: (energy_fn, target, y0, walk, generator, weight) -> Loss.
 
 `walk` runs the training descent from a start point; an objective chooses the start points and compares the
 states with the target. Only the gradient of the energy is supervised: its value across contexts is not.
@@ -10,24 +10,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ebt_policy.core.descent import EnergyFn, Step
 from ebt_policy.core.model import Loss
 
-Criterion = Callable[[Tensor, Tensor], Tensor]  # (y, target) -> (), mean over the batch
-Objective = Callable[[EnergyFn, Tensor, Tensor, Callable[[Tensor], list[Step]], torch.Generator | None], Loss]
+Criterion = Callable[[Tensor, Tensor], Tensor]  # (y, target) -> elementwise, e.g. (B, Tp, Da)
+Objective = Callable[..., Loss]  # (energy_fn: EnergyFn, target, y0, walk: Callable[[Tensor], list[Step]], ...) -> Loss
+
+
+def squared_error(y: Tensor, target: Tensor) -> Tensor:
+    return (y - target).pow(2)
 
 
 @dataclass(frozen=True)
 class OwnIterates:
     """The published recipe: walk from noise and ask every differentiable step to land on the target."""
 
-    criterion: Criterion = F.mse_loss
+    criterion: Criterion = squared_error
 
-    def __call__(self, energy_fn, target, y0, walk, generator=None) -> Loss:
-        return _reconstruction(self.criterion, target, walk(y0))
+    def __call__(self, energy_fn: EnergyFn, target, y0, walk, generator=None, weight=1.0) -> Loss:
+        return _reconstruction(self.criterion, target, walk(y0), weight)
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class NoisedStates:
     so that more descent steps than were trained stay good (compare equilibrium matching and denoising energies).
     """
 
-    criterion: Criterion = F.mse_loss
+    criterion: Criterion = squared_error
     pure: float = 0.25  # share of samples that start from pure noise
     strength: float = 1.0  # the others: target + s * noise with s ~ U(0, strength)
 
@@ -46,15 +49,16 @@ class NoisedStates:
         if not 0 <= self.pure <= 1 or self.strength <= 0:
             raise ValueError(f"expected pure in [0, 1] and strength > 0, got {self.pure} and {self.strength}")
 
-    def __call__(self, energy_fn, target, y0, walk, generator=None) -> Loss:
+    def __call__(self, energy_fn: EnergyFn, target, y0, walk, generator=None, weight=1.0) -> Loss:
         s, u = torch.rand(2, len(y0), *[1] * (y0.ndim - 1), generator=generator, device=y0.device)
         start = torch.where(u < self.pure, y0, target + self.strength * s * y0)
-        return _reconstruction(self.criterion, target, walk(start))
+        return _reconstruction(self.criterion, target, walk(start), weight)
 
 
-def _reconstruction(criterion: Criterion, target: Tensor, steps: list[Step]) -> Loss:
-    losses = torch.stack([criterion(step.y, target) for step in steps if step.y.requires_grad])
-    metrics = {"loss_last": losses[-1].detach(), "energy_grad": steps[-1].grad_norm.mean()}
+def _reconstruction(criterion: Criterion, target: Tensor, steps: list[Step], weight: Tensor | float) -> Loss:
+    losses = torch.stack([(weight * criterion(step.y, target)).mean() for step in steps if step.y.requires_grad])
+    metrics = {"energy_grad": steps[-1].grad_norm.mean()}
     if len(steps) > 1:
-        metrics["energy_fall"] = (steps[0].energy - steps[-1].energy).mean().detach()
+        fall = (steps[0].energy - steps[-1].energy).mean()
+        metrics |= {"loss_last": losses[-1].detach(), "energy_fall": fall.detach()}
     return Loss(losses.mean(), metrics, steps[-1].y.detach())

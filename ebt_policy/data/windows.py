@@ -4,6 +4,9 @@
 
 Step t of an episode gives one window: observations t-To+1 .. t, actions t-To+1 .. t-To+Tp. Steps before the first
 repeat the first, steps after the last repeat the last, as in robomimic and Diffusion Policy.
+
+Where the executed action differs from the recorded label, the demonstrator was disturbed, and the labels from then on
+answer something that could not be seen at step t. `foreseen` marks the others: those that a plan made at t can match.
 """
 
 from __future__ import annotations
@@ -23,11 +26,13 @@ class Batch:
 
     obs: dict[str, Tensor]  # (B, To, *shape) in the data's units
     action: Tensor  # (B, Tp, Da)
+    foreseen: Tensor  # (B, Tp) bool: no disturbance between step t and this action
     index: Tensor  # (B,) which windows, int64: 0 .. len(windows) - 1
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on `device`."""
-        return Batch({k: v.to(device) for k, v in self.obs.items()}, self.action.to(device), self.index.to(device))
+        obs = {k: v.to(device) for k, v in self.obs.items()}
+        return Batch(obs, self.action.to(device), self.foreseen.to(device), self.index.to(device))
 
 
 class WindowDataset:
@@ -49,6 +54,8 @@ class WindowDataset:
         steps = step[:, None] + offset
         self.action_rows = steps.clamp(first[:, None], last[:, None])  # (N, Tp)
         self.obs_rows = self.action_rows[:, :observe]  # (N, To)
+        before = _disturbances_before(data).to(device)
+        self.foreseen = before[self.action_rows] <= before[:, None]  # (N, Tp)
 
     def __len__(self) -> int:
         return len(self.action_rows)
@@ -57,4 +64,13 @@ class WindowDataset:
         """Windows (B,) int64, in this order and with repetition as given."""
         index = torch.as_tensor(indices, device=self.action_rows.device)
         rows = self.obs_rows[index]
-        return Batch({k: v[rows] for k, v in self.obs.items()}, self.action[self.action_rows[index]], index)
+        obs = {k: v[rows] for k, v in self.obs.items()}
+        return Batch(obs, self.action[self.action_rows[index]], self.foreseen[index], index)
+
+
+def _disturbances_before(data: EpisodeData) -> Tensor:
+    """(N,) how many steps before each one, over all episodes, were executed otherwise than recorded."""
+    if data.executed is None:
+        return torch.zeros(len(data.action), dtype=torch.long)
+    disturbed = torch.from_numpy((data.executed != data.action).any(axis=1)).long()
+    return disturbed.cumsum(0) - disturbed

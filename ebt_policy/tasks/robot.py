@@ -83,7 +83,8 @@ class Policy(nn.Module):
         y0 = self._noise(len(target), generator)
         if self.replay is not None:
             y0 = self.replay.mix(batch.index, y0, generator)
-        loss = self.model.loss(target, self._context(batch.obs), y0, generator)
+        weight = batch.foreseen[..., None].to(target.dtype)  # (B, Tp, 1)
+        loss = self.model.loss(target, self._context(batch.obs), y0, generator, weight)
         if self.replay is not None:
             self.replay.store(batch.index, loss.final)
         return loss

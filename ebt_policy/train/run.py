@@ -70,7 +70,7 @@ def train_policy(cfg: DictConfig) -> Policy:
 
 
 class HeldOutError:
-    """Squared error of sampled against demonstrated actions, normalised units, on held-out windows, a fixed seed."""
+    """Squared error of sampled against demonstrated actions, normalised units: held-out windows, foreseen, one seed."""
 
     def __init__(self, data: EpisodeData):
         self.data = data
@@ -84,7 +84,8 @@ class HeldOutError:
         generator = torch.Generator(policy.device).manual_seed(0)
         chunk = policy.predict_action(batch.obs, generator)
         error = policy.normalizer.action(chunk.plan) - policy.normalizer.action(batch.action)
-        metrics = {"val_error": error[:, policy.horizon.run].pow(2).mean().item()}
+        error = error.pow(2).mean(-1)[:, policy.horizon.run]  # (B, Ta)
+        metrics = {"val_error": error[batch.foreseen[:, policy.horizon.run]].mean().item()}
         if chunk.energies is not None:
             metrics["val_energy_drop"] = (chunk.energies[0] - chunk.score()).mean().item()
             metrics["val_energy_grad"] = chunk.grad_norm.mean().item()

@@ -15,20 +15,21 @@ from ebt_policy.core import (
     Scalar,
     Transformer,
 )
+from ebt_policy.core.objectives import squared_error
 
 DIM = 32
 
 
 def cross_entropy(y, target):
-    return F.cross_entropy(y.flatten(0, 1), target.flatten())
+    return F.cross_entropy(y.transpose(1, 2), target, reduction="none")  # (B, N)
 
 
 def make(kind, backprop="last", act=None, head=None, objective=None, **settings):
     torch.manual_seed(0)
     tokenize, look, criterion, default_head = {
-        "policy": (LinearTokens(7, DIM), "all", F.mse_loss, Quadratic),
+        "policy": (LinearTokens(7, DIM), "all", squared_error, Quadratic),
         "text": (LogitTokens(11, DIM), "past", cross_entropy, Scalar),
-        "image": (PatchTokens(3, 4, DIM), "all", F.mse_loss, Quadratic),
+        "image": (PatchTokens(3, 4, DIM), "all", squared_error, Quadratic),
     }[kind]
     train_walk = DescentConfig(
         steps=3, extra_steps=2, noise=(0.1, 0.0), step_jitter=1.2, momentum=0.3, backprop=backprop

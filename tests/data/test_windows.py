@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from ebt_policy.data.episodes import Episode, from_episodes
+from ebt_policy.data.spec import ActionSpec, Spec
 from ebt_policy.data.windows import WindowDataset
 
 
@@ -61,3 +63,18 @@ def test_a_batch_costs_microseconds(data):
         windows.batch(indices)
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 1e-3  # about 60 us on an idle core; the least, for the machine may be busy
+
+
+def test_actions_after_a_disturbance_that_the_plan_could_not_foresee_are_marked():
+    action = np.zeros((8, 2), np.float32)
+    executed = action.copy()
+    executed[3] = 1  # disturbed once, at step 3
+    spec = Spec({"x": (1,)}, ActionSpec(2))
+    episode = Episode({"x": np.zeros((8, 1), np.float32)}, action, executed=executed)
+    windows = WindowDataset(from_episodes(spec, [episode, episode]), observe=2, predict=5)
+    foreseen = windows.batch(np.arange(16)).foreseen
+    assert torch.equal(foreseen[:8], foreseen[8:])
+    # window t holds actions t-1 .. t+3, window 0 the first one twice; the label of step 3 itself is still good
+    expected = {0: "11111", 1: "11110", 2: "11100", 3: "11000", 4: "11111", 7: "11111"}
+    for t, row in expected.items():
+        assert "".join(str(int(x)) for x in foreseen[t]) == row, t
