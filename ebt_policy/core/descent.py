@@ -120,10 +120,11 @@ def energy_and_grad(energy_fn: EnergyFn, y: Tensor, k: int, create_graph: bool) 
             raise ValueError(f"energy_fn must return (B,) or (B, N) with B={len(y)}, got {tuple(energy.shape)}")
         return energy.sum(), energy
 
-    with torch.enable_grad():
-        if create_graph:
+    if create_graph or torch.compiler.is_compiling():  # which cannot trace plain autograd
+        with torch.set_grad_enabled(create_graph):
             grad, energy = torch.func.grad(total, has_aux=True)(y)
-            return energy, grad
+        return energy, grad
+    with torch.enable_grad():
         y = y.detach().requires_grad_()
         summed, energy = total(y)
         (grad,) = torch.autograd.grad(summed, y)
