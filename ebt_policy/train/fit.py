@@ -8,6 +8,9 @@ rate follows the clock, and no two clocks agree.
 from __future__ import annotations
 
 import math
+import os
+import shutil
+import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -158,9 +161,18 @@ def _agreed(seconds: float, cfg: FitConfig, accelerator: Accelerator) -> float:
 def _prepare(module: nn.Module, optimizer, cfg: FitConfig, accelerator: Accelerator):
     train = _LossOnly(module)
     if cfg.compile:
+        _check_compiler(accelerator.device)
         # compiled graphs draw the same random numbers as eager code, so that both can be compared
         train.compile(options={"fallback_random": True})
     return accelerator.prepare(train, optimizer)
+
+
+def _check_compiler(device: torch.device) -> None:
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if device.type == "cpu" and shutil.which(compiler) is None:
+        raise ValueError(
+            f"fit.compile=true needs a C++ compiler, {compiler} is not there: install it, or compile=false"
+        )
 
 
 class _LossOnly(nn.Module):

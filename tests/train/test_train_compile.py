@@ -1,5 +1,8 @@
 """One graph for the whole update, second derivatives included: traced without a break, and the same numbers."""
 
+import shutil
+import sys
+
 import pytest
 import torch
 from tiny_runs import compose_train
@@ -23,16 +26,27 @@ def assert_equal_to_eager(store, tmp_path, *more):
         assert other_loss == pytest.approx(loss, abs=1e-4) and other_norm == pytest.approx(norm, rel=1e-3)
 
 
-def test_the_compiled_update_has_the_losses_of_the_eager_one(store, tmp_path):
+def trace_only(monkeypatch):
+    """What our code can break is the tracing; generating machine code takes most of a minute, and a compiler."""
+    compile_module = nn.Module.compile
+    traced = lambda module, options: compile_module(module, backend="aot_eager", fullgraph=True)  # noqa: E731
+    monkeypatch.setattr(nn.Module, "compile", traced)
+
+
+def test_the_compiled_update_has_the_losses_of_the_eager_one(store, tmp_path, monkeypatch):
+    if shutil.which("g++") is None:
+        monkeypatch.setenv("CXX", sys.executable)
+        trace_only(monkeypatch)
     assert_equal_to_eager(store, tmp_path)
 
 
-@pytest.mark.parametrize("method", [["method.model.train_walk.steps=2"], ["method=diffusion"]], ids=str)
-def test_an_update_is_traced_whole(store, tmp_path, monkeypatch, method):
-    def traced_only(module, options):  # what can break is the tracing; generating code for it takes a minute
-        return compile_module(module, backend="aot_eager", fullgraph=True)
-
-    compile_module = nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", traced_only)
+def test_an_update_of_several_descent_steps_is_traced_whole(store, tmp_path, monkeypatch):
+    trace_only(monkeypatch)
     torch._dynamo.reset()
-    assert_equal_to_eager(store, tmp_path, *method)
+    assert_equal_to_eager(store, tmp_path, "method.model.train_walk.steps=2")
+
+
+def test_compiling_without_a_compiler_says_what_to_install(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ValueError, match="needs a C\\+\\+ compiler, no-such-compiler is not there: install it, or"):
+        train_policy(compose_train(tmp_path, store, "fit.compile=true"))
