@@ -5,6 +5,7 @@ y_t = sqrt(abar_t) y + sqrt(1 - abar_t) eps,   loss |eps_hat(y_t, t, ctx) - eps|
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 
 from ebt_policy.core.model import ConditionalModel, Loss, Sample
 from ebt_policy.core.transformer import Transformer
+
+NoiseFn = Callable[[Tensor, Tensor], Tensor]  # (y_t (B, N, P), level t (B,)) -> predicted noise (B, N, P)
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class NoisePredictor(nn.Module):
         self.readout = nn.Linear(dim, tokenize.size)
         self.register_buffer("waves", _sinusoids(levels, dim), persistent=False)
 
-    def bind(self, ctx: Tensor):
+    def bind(self, ctx: Tensor) -> NoiseFn:
         """Fix the context (B, L, D); returns noise(y (B, N, P), t (B,)) -> (B, N, P)."""
         features = self.trunk.bind(ctx)
         return lambda y, t: self.readout(features(self.tokenize(y) + self.level(self.waves[t])[:, None]))
@@ -71,17 +74,27 @@ class Diffusion(ConditionalModel):
         error = (self.net.bind(ctx)(noised, t).float() - y0).pow(2)
         return Loss((weight * error).mean(), {})
 
+    def compile_for_acting(self) -> None:
+        self._bind, self._predict = torch.compile(self._bind), torch.compile(self._predict)
+
     @torch.no_grad()
     def sample(self, ctx: Tensor, y0: Tensor, generator=None) -> Sample:
         """Denoise y0 (B, N, P) under ctx (B, L, D); network evaluations = act.steps."""
         if self.act.steps > self.levels:
             raise ValueError(f"trained with {self.levels} noise levels, cannot take {self.act.steps} steps")
-        scheduler, noise, y = self._scheduler(), self.net.bind(ctx), y0
+        scheduler, noise, y = self._scheduler(), self._bind(ctx), y0
         scheduler.set_timesteps(self.act.steps, device=y0.device)
         for t in scheduler.timesteps:
-            eps = noise(y, t.expand(len(y)))
+            eps = self._predict(noise, y, t.expand(len(y)))
             y = scheduler.step(eps, t, y, generator=generator).prev_sample
         return Sample(y, torch.full((len(y),), self.act.steps, device=y.device))
+
+    def _bind(self, ctx: Tensor) -> NoiseFn:
+        return self.net.bind(ctx)
+
+    @staticmethod
+    def _predict(noise: NoiseFn, y: Tensor, t: Tensor) -> Tensor:
+        return noise(y, t)
 
 
 def _sinusoids(levels: int, dim: int) -> Tensor:

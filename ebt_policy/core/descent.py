@@ -67,50 +67,6 @@ class Step:
     moved: Tensor  # (B,) bool: False once a sample has stopped by tol
 
 
-def walk(
-    energy_fn: EnergyFn,
-    y0: Tensor,
-    step_size: Tensor | float,
-    cfg: DescentConfig,
-    generator: torch.Generator | None = None,
-) -> Iterator[Step]:
-    """Walk y0 (B, ...) downhill, one Step at a time; stop iterating to stop early.
-
-    Samples never see each other: row i of the result depends on row i of y0 alone.
-    """
-    n = cfg.steps + _randint(cfg.extra_steps, generator)
-    factor = _jitter(y0, cfg.step_jitter, generator)
-    y, velocity = y0, torch.zeros_like(y0)
-    active = torch.ones(len(y0), dtype=torch.bool, device=y0.device)
-    guard = _Guard() if cfg.accept else None
-    for k in range(n):
-        keep = cfg.backprop in ("each", "through") or (cfg.backprop == "last" and k == n - 1)
-        if cfg.backprop != "through":
-            y, velocity = y.detach(), velocity.detach()
-        start = _ENTER[cfg.state](y, _noise(y, cfg.noise, k, n, generator))
-        energy, grad = energy_and_grad(energy_fn, start + cfg.momentum * velocity, k, keep)
-        if guard is not None:
-            start, velocity, energy, grad = guard.keep_lowest(start, velocity, energy, grad)
-        with torch.set_grad_enabled(keep):
-            scale = step_size * factor * (guard.shrink if guard is not None else 1.0)
-            if cfg.energy_temp is not None:
-                scale = scale * _like((energy.exp() / cfg.energy_temp).clamp(max=MAX_SCALE), y)
-            new_velocity = cfg.momentum * velocity - scale * grad
-            moved = _like(active, y)
-            y, velocity = torch.where(moved, start + new_velocity, y), torch.where(moved, new_velocity, velocity)
-        norm = grad.detach().flatten(1).norm(dim=1)
-        yield Step(y, start, energy, norm, active)
-        if cfg.tol:
-            active = active & (norm > cfg.tol)
-            if not active.any():
-                return
-
-
-def descend(*args, **kwargs) -> list[Step]:
-    """The whole walk at once; the answer is the last step's y."""
-    return list(walk(*args, **kwargs))
-
-
 def energy_and_grad(energy_fn: EnergyFn, y: Tensor, k: int, create_graph: bool) -> tuple[Tensor, Tensor]:
     """Energy (B,) or (B, N) and its gradient (B, ...) at y; with a graph to the parameters if asked for."""
 
@@ -129,6 +85,55 @@ def energy_and_grad(energy_fn: EnergyFn, y: Tensor, k: int, create_graph: bool) 
         summed, energy = total(y)
         (grad,) = torch.autograd.grad(summed, y)
         return energy.detach(), grad
+
+
+def walk(
+    energy_fn: EnergyFn,
+    y0: Tensor,
+    step_size: Tensor | float,
+    cfg: DescentConfig,
+    generator: torch.Generator | None = None,
+    evaluate: Callable[[EnergyFn, Tensor, int, bool], tuple[Tensor, Tensor]] = energy_and_grad,
+) -> Iterator[Step]:
+    """Walk y0 (B, ...) downhill, one Step at a time; stop iterating to stop early.
+
+    Samples never see each other: row i of the result depends on row i of y0 alone.
+    evaluate: `energy_and_grad`, or what a compiler made of it.
+    """
+    n = cfg.steps + _randint(cfg.extra_steps, generator)
+    factor = _jitter(y0, cfg.step_jitter, generator)
+    y, velocity = y0, torch.zeros_like(y0)
+    active = torch.ones(len(y0), dtype=torch.bool, device=y0.device)
+    guard = _Guard() if cfg.accept else None
+    for k in range(n):
+        keep = cfg.backprop in ("each", "through") or (cfg.backprop == "last" and k == n - 1)
+        if cfg.backprop != "through":
+            y, velocity = y.detach(), velocity.detach()
+        start = _ENTER[cfg.state](y, _noise(y, cfg.noise, k, n, generator))
+        energy, grad = evaluate(energy_fn, start + cfg.momentum * velocity, k, keep)
+        if guard is not None:
+            start, velocity, energy, grad = guard.keep_lowest(start, velocity, energy, grad)
+        with torch.set_grad_enabled(keep):
+            scale = step_size * factor * (guard.shrink if guard is not None else 1.0)
+            if cfg.energy_temp is not None:
+                scale = scale * _like((energy.exp() / cfg.energy_temp).clamp(max=MAX_SCALE), y)
+            new_velocity = cfg.momentum * velocity - scale * grad
+            new_y = start + new_velocity
+            if cfg.tol:  # who has stopped stays
+                moved = _like(active, y)
+                new_y, new_velocity = torch.where(moved, new_y, y), torch.where(moved, new_velocity, velocity)
+            y, velocity = new_y, new_velocity
+        norm = grad.detach().flatten(1).norm(dim=1)
+        yield Step(y, start, energy, norm, active)
+        if cfg.tol:
+            active = active & (norm > cfg.tol)
+            if not active.any():
+                return
+
+
+def descend(*args, **kwargs) -> list[Step]:
+    """The whole walk at once; the answer is the last step's y."""
+    return list(walk(*args, **kwargs))
 
 
 class _Guard:

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ebt_policy.core.descent import DescentConfig, EnergyFn, Step, descend, walk
+from ebt_policy.core.descent import DescentConfig, EnergyFn, Step, descend, energy_and_grad, walk
 from ebt_policy.core.energies import Extra
 from ebt_policy.core.energy import EnergyTransformer
 from ebt_policy.core.model import ConditionalModel, Loss, Sample
@@ -39,6 +39,8 @@ class ActConfig(DescentConfig):
 
 class EBT(ConditionalModel):
     """net: anything with bind(ctx) -> EnergyFn. The step size lives in the module: saved, moved, and learnable."""
+
+    _evaluate = staticmethod(energy_and_grad)  # of one step of acting
 
     def __init__(
         self,
@@ -69,6 +71,9 @@ class EBT(ConditionalModel):
         train = partial(descend, energy_fn, step_size=self.log_step.exp(), cfg=self.train_walk, generator=generator)
         return self.objective(energy_fn, target, y0, train, generator, weight)
 
+    def compile_for_acting(self) -> None:
+        self._bind, self._evaluate = torch.compile(self._bind), torch.compile(self._evaluate)
+
     @torch.no_grad()
     def sample(self, ctx: Tensor, y0: Tensor, generator=None, extra: Sequence[Extra] = ()) -> Sample:
         """Descend from y0 (B, ...), noise or a warm start, to a candidate that fits ctx (B, L, D)."""
@@ -77,9 +82,9 @@ class EBT(ConditionalModel):
             fresh = torch.randn(len(y0), n - 1, *y0.shape[1:], generator=generator, device=y0.device, dtype=y0.dtype)
             y0 = torch.cat([y0[:, None], fresh], dim=1).flatten(0, 1)
             extra = [_for_restarts(term, n) for term in extra]
-        energy_fn = _plus(_repeat(self.net, ctx, n), extra)
+        energy_fn = _plus(self._bind(ctx if n == 1 else ctx.repeat_interleave(n, dim=0)), extra)
         steps = []
-        for step in walk(energy_fn, y0, self.log_step.exp(), self.act, generator):
+        for step in walk(energy_fn, y0, self.log_step.exp(), self.act, generator, self._evaluate):
             steps.append(step)
             if self.act.deadline is not None and self.clock() - start_time >= self.act.deadline:
                 break
@@ -88,13 +93,12 @@ class EBT(ConditionalModel):
         y, score = steps[-1].y, torch.no_grad()(energy_fn)
         return Sample(y, _moves(steps), _energies(steps), steps[-1].grad_norm, lambda: score(y, len(steps)))
 
+    def _bind(self, ctx: Tensor) -> EnergyFn:
+        return self.net.bind(ctx)
+
     @property
     def _returns_lowest(self) -> bool:
         return self.act.lowest or self.act.accept or self.act.deadline is not None
-
-
-def _repeat(net: nn.Module, ctx: Tensor, n: int) -> EnergyFn:
-    return net.bind(ctx if n == 1 else ctx.repeat_interleave(n, dim=0))
 
 
 def _for_restarts(extra: Extra, n: int) -> Extra:

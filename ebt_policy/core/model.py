@@ -40,6 +40,10 @@ class ConditionalModel(nn.Module):
     def sample(self, ctx: Tensor, y0: Tensor, generator=None) -> Sample:
         raise NotImplementedError
 
+    def compile_for_acting(self) -> None:
+        """Compile what `sample` evaluates again and again; its next calls wait for that, results differ by rounding."""
+        raise NotImplementedError
+
 
 def set_act(model: ConditionalModel, **changes) -> None:
     """Change how a trained model samples, e.g. set_act(model, steps=4). Unknown names raise ValueError."""

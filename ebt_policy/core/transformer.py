@@ -33,13 +33,17 @@ class Attention(nn.Module):
 
         Returns the output (B, N, D) and x's own keys and values, 2 x (B, H, N, D/H).
         """
-        B, N, D = x.shape
-        q, k, v = self.qkv(x).view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = self.project(x)
         own = (k, v)
         if prefix is not None:
             k, v = (torch.cat(pair, dim=-2) for pair in zip(prefix, own, strict=True))  # (B, H, L+N, D/H)
         mix = nn.functional.scaled_dot_product_attention if fused else _attend
-        return self.out(mix(q, k, v, mask).transpose(1, 2).reshape(B, N, D)), own
+        return self.out(mix(q, k, v, mask).transpose(1, 2).reshape(x.shape)), own
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, N, D) -> its queries, keys and values, each (B, H, N, D/H)."""
+        B, N, D = x.shape
+        return self.qkv(x).view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4).unbind()
 
 
 class Block(nn.Module):
@@ -84,7 +88,7 @@ class Transformer(nn.Module):
             if i + 1 < len(self.blocks):
                 x, own = block(x, None, mask, fused)
             else:  # of the last block only keys and values are read
-                _, own = block.attn(block.norm1(x), None, mask, fused)
+                _, *own = block.attn.project(block.norm1(x))
             prefixes.append(own)
         return lambda tokens: self(tokens, prefixes, fused)
 

@@ -89,6 +89,11 @@ class Policy(nn.Module):
             self.replay.store(batch.index, loss.final)
         return loss
 
+    def compile_for_acting(self) -> None:
+        """Compile what `predict_action` computes: the first chunks then wait for the compiler, later ones go faster."""
+        self._context = torch.compile(self._context)
+        self.model.compile_for_acting()
+
     @torch.no_grad()
     def predict_action(
         self,
