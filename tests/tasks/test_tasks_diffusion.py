@@ -62,7 +62,7 @@ def test_the_network_is_asked_once_a_step_and_the_context_is_encoded_once(policy
     set_act(policy.model, sampler="ddim", steps=10)
     lengths = []
     trunk = policy.model.net.trunk
-    hooks = [trunk.blocks[0].attn.register_forward_hook(lambda module, args, out: lengths.append(args[0].shape[1]))]
+    hooks = [trunk.blocks[0].norm1.register_forward_hook(lambda module, args, out: lengths.append(args[0].shape[1]))]
     policy.predict_action({k: v[:1] for k, v in batch.obs.items()})
     hooks[0].remove()
     assert sorted(lengths) == [2] + [6] * 10
