@@ -51,6 +51,13 @@ def test_every_variant_that_the_configs_offer_trains_and_acts(store, tmp_path, v
     trains_and_acts(tmp_path, store, *VARIANTS[variant])
 
 
+@pytest.mark.parametrize("checkpoint", sorted(p.parent.name for p in ROOT.glob("assets/checkpoints/*/config.yaml")))
+def test_every_committed_checkpoint_loads_and_acts(checkpoint):
+    policy = load_policy(ROOT / "assets" / "checkpoints" / checkpoint)
+    obs = {key: torch.rand(1, policy.horizon.observe, *shape) for key, shape in policy.spec.obs.items()}
+    assert torch.isfinite(policy.predict_action(obs, torch.Generator().manual_seed(0)).actions).all()
+
+
 @pytest.mark.parametrize("task", names("task"))
 @pytest.mark.parametrize("net", names("net"))
 def test_every_task_and_net_composes(store, tmp_path, task, net):
