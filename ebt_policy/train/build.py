@@ -23,6 +23,7 @@ from ebt_policy.data.spec import Spec
 from ebt_policy.encoders.rotations import Rotations
 from ebt_policy.tasks.robot import Horizon, Policy
 from ebt_policy.train.checkpoint import CheckpointError, load_weights
+from ebt_policy.train.compiler import check_compiler
 
 PARTS = ("ebt_policy.core", "ebt_policy.baselines", "ebt_policy.encoders", "ebt_policy.tasks")
 WRITTEN = ("task", "method", "net", "horizon", "fit", "spec", "data")  # what every run's config.yaml holds
@@ -49,17 +50,22 @@ def policy(cfg: DictConfig, spec: Spec, data: EpisodeData | None = None, windows
     return Policy(spec, horizon, features, normalizer, encoder, model, replay)
 
 
-def load_policy(run: str | Path, **act) -> Policy:
-    """The trained policy of a run or checkpoint folder, ready to act; `act` overrides how it samples (steps=4)."""
+def load_policy(run: str | Path, execute: int | None = None, compile: bool = False, **act) -> Policy:
+    """The trained policy of a run or checkpoint folder, ready to act; `act` overrides how it samples (steps=4).
+
+    execute: actions of a chunk to execute, None as trained. compile: see Policy.compile_for_acting.
+    """
     run = Path(run)
     cfg = load_config(run)
     spec = Spec.from_dict(OmegaConf.to_container(cfg.spec))
     loaded = policy(cfg, spec)
     load_weights(run, loaded)
-    execute = act.pop("execute", None)
     if execute is not None:
         loaded.horizon = Horizon(loaded.horizon.observe, loaded.horizon.predict, execute)
     set_act(loaded.model, **act)
+    if compile:
+        check_compiler(loaded.device, "compile")
+        loaded.compile_for_acting()
     return loaded.eval().requires_grad_(False)
 
 

@@ -36,7 +36,7 @@ def evaluate_run(cfg: DictConfig) -> tuple[dict, Path]:
     """Roll out as configs/eval.yaml says; returns the result and the folder with eval.json and report.html."""
     run = Path(cfg.run)
     trained = load_config(run)
-    act = OmegaConf.to_container(cfg.method) | {"execute": cfg.execute}
+    act = OmegaConf.to_container(cfg.method) | {"execute": cfg.execute, "compile": cfg.compile}
     act = {name: value for name, value in act.items() if value is not None}
     make_agent = partial(load_agent, str(run), act)
     policy = make_agent().policy  # fails here, before any process starts, if it cannot be loaded
@@ -51,7 +51,7 @@ def evaluate_run(cfg: DictConfig) -> tuple[dict, Path]:
             processes=cfg.processes,
             on_episode=_Counter(bar),
             flops=flops_per_chunk(policy),
-            config={"act": str(policy.model.act), "horizon": str(policy.horizon)} | _shown(trained),
+            config={"act": str(policy.model.act), "horizon": str(policy.horizon)} | _shown(trained, cfg.compile),
             hashes={"weights": sha256(run / "weights.safetensors"), "data": trained.data.hash},
         )
     folder = Path(cfg.out or run / "eval")
@@ -131,5 +131,6 @@ class _Counter:
         self.bar.set_postfix_str(f"{self.successes} of {self.bar.n} succeeded")
 
 
-def _shown(trained: DictConfig) -> dict:
-    return {key: OmegaConf.to_container(trained[key]) for key in ("method", "net", "horizon", "fit")}
+def _shown(trained: DictConfig, compiled: bool) -> dict:
+    shown = {key: OmegaConf.to_container(trained[key]) for key in ("method", "net", "horizon", "fit")}
+    return shown | {"compile": compiled}

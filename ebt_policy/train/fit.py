@@ -8,9 +8,6 @@ rate follows the clock, and no two clocks agree.
 from __future__ import annotations
 
 import math
-import os
-import shutil
-import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -25,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ebt_policy.core.model import Loss
 from ebt_policy.train.checkpoint import Progress, TrainingState
+from ebt_policy.train.compiler import check_compiler
 
 
 @dataclass(frozen=True)
@@ -161,18 +159,10 @@ def _agreed(seconds: float, cfg: FitConfig, accelerator: Accelerator) -> float:
 def _prepare(module: nn.Module, optimizer, cfg: FitConfig, accelerator: Accelerator):
     train = _LossOnly(module)
     if cfg.compile:
-        _check_compiler(accelerator.device)
+        check_compiler(accelerator.device, "fit.compile")
         # compiled graphs draw the same random numbers as eager code, so that both can be compared
         train.compile(options={"fallback_random": True})
     return accelerator.prepare(train, optimizer)
-
-
-def _check_compiler(device: torch.device) -> None:
-    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    if device.type == "cpu" and shutil.which(compiler) is None:
-        raise ValueError(
-            f"fit.compile=true needs a C++ compiler, {compiler} is not there: install it, or compile=false"
-        )
 
 
 class _LossOnly(nn.Module):
