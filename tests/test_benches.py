@@ -1,0 +1,75 @@
+"""The benches run at the smallest size, and their files say what was measured; their arithmetic is right."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+
+import pytest
+from tiny_runs import ROOT
+
+from ebt_policy.bench import Ratio, Times, interleave, table
+
+TINY = "{dim: 16, depth: 1, heads: 2}"
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch, capsys):
+    """bench(name, *arguments) -> what it printed, and the JSON that it wrote."""
+
+    def run(name, *arguments):
+        out = tmp_path / "out.json"
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, "argv", [name, "--net", TINY, "--out", str(out), *arguments])
+        runpy.run_path(str(ROOT / "scripts" / f"{name}.py"), run_name="__main__")
+        return capsys.readouterr().out, json.loads(out.read_text())
+
+    return run
+
+
+def test_bench_infer_compares_both_methods_with_its_targets(bench):
+    printed, result = bench("bench_infer", "--rounds", "2", "--no-compile")
+    assert set(result["seconds"]) == {"EBT@1", "EBT@2", "EBT@3", "EBT@4", "DDIM-10", "DDIM-16", "DDPM-100"}
+    assert set(result["ratios"]) == {"EBT@2 / DDPM-100", "EBT@2 / DDIM-10"}
+    assert result["flops_per_chunk"]["EBT@4"] > result["flops_per_chunk"]["EBT@2"]
+    assert result["ratios"]["EBT@2 / DDPM-100"]["cpu"]["median"] < 0.5 and "torch" in result["versions"]
+    assert "<= 1/18" in printed and "EBT@2" in printed
+
+
+def test_bench_train_takes_turns_and_compares_losses(bench):
+    printed, result = bench("bench_train", "--rounds", "1", "--updates", "1", "--no-compile", "--batch", "4")
+    assert "diffusion, eager" in result["seconds"] and "<= 2.2" in printed
+    assert all(t["wall"]["median"] > 0 for t in result["seconds"].values())
+
+
+def test_bench_rollout_measures_overhead_and_processes(tmp_path):
+    """In a process of its own, because its workers import the script that started them."""
+    script, out = str(ROOT / "scripts" / "bench_rollout.py"), tmp_path / "out.json"
+    tiny = ["--rounds", "1", "--steps", "8", "--episodes", "4", "--repeats", "1", "--net", TINY, "--out", str(out)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, script, *tiny], capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(out.read_text())
+    assert result["seconds"]["bare simulator"]["cpu"]["median"] > 0
+    assert result["ratios"]["speed of 2 processes / 1 process"]["cpu"] is None
+    assert "<= 1.10" in done.stdout and ">= 1.7" in done.stdout
+
+
+def test_cases_take_turns_after_one_call_each_that_is_not_counted():
+    calls = []
+    times = interleave({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=2)
+    assert calls == ["a", "b"] * 3
+    assert len(times["a"].wall) == len(times["b"].cpu) == 2
+
+
+def test_a_ratio_is_the_median_over_rounds_not_the_ratio_of_medians():
+    above, below = Times([2.0, 9.0, 4.0]), Times([1.0, 3.0, 4.0])
+    ratio = Ratio.of("a / b", above, below, "")
+    assert ratio.wall.median == pytest.approx(2.0) and ratio.cpu is None
+    with pytest.raises(ValueError):
+        Ratio.of("a / b", above, Times([1.0]), "")
+
+
+def test_tables_align():
+    assert table(["name", "x"], [["a", "10"], ["long name", "2"]]) == "name        x\na          10\nlong name   2"
