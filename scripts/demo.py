@@ -1,6 +1,6 @@
 """The main job: train an EBT-Policy on the shipped Lift demonstrations, measure it, write a report page.
 
-    python scripts/demo.py --minutes 5 --episodes 50 --run runs/demo
+python scripts/demo.py --minutes 5 --episodes 50 --run runs/demo
 """
 
 from __future__ import annotations
