@@ -8,7 +8,7 @@ demo: .venv/.installed
 	$(BIN)/python scripts/demo.py
 
 test: .venv/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 results: .venv/.installed
 	$(BIN)/python scripts/results.py
