@@ -32,8 +32,8 @@ class Bursts:
 
     A chunk of actions should continue what was seen. Under noise at every step its later actions answer disturbances
     that nobody could foresee, and a policy that imitates them trembles; a burst shows a mistake, the rest after it how
-    an undisturbed expert makes it good. The standard deviation is `noise` at full speed and STEADY of that at rest, like
-    a person's hand, less sure the faster it moves.
+    an undisturbed expert makes it good. The standard deviation is `noise` at full speed and STEADY of that at rest: a
+    person's hand, too, is less sure the faster it moves.
     """
 
     def __init__(self, noise: float, rng: np.random.Generator):
