@@ -46,48 +46,19 @@ class Attention(nn.Module):
         return self.qkv(x).view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4).unbind()
 
 
-class Norm(nn.RMSNorm):
-    """Root-mean-square norm; fused, its gradient is one formula instead of the dozen operations that autograd keeps."""
-
-    def __init__(self, dim: int):
-        super().__init__(dim, eps=1e-5)
-
-    def forward(self, x: Tensor, fused: bool = False) -> Tensor:
-        if fused and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            return _FusedNorm.apply(x, self.weight, self.eps)
-        return super().forward(x)
-
-
-class _FusedNorm(torch.autograd.Function):
-    """x (..., D) over its root mean square, times gain (D,), which gets no gradient; differentiable once."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, gain: Tensor, eps: float) -> Tensor:
-        scale = (x.square().mean(-1, keepdim=True) + eps).rsqrt()  # (..., 1)
-        unit = x * scale
-        ctx.save_for_backward(unit, scale, gain)
-        return unit * gain
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
-        unit, scale, gain = ctx.saved_tensors
-        grad = grad * gain
-        return (grad - unit * (grad * unit).mean(-1, keepdim=True)) * scale, None, None
-
-
 class Block(nn.Module):
     def __init__(self, dim: int, heads: int):
         super().__init__()
-        self.norm1, self.attn, self.norm2 = Norm(dim), Attention(dim, heads), Norm(dim)
+        self.norm1, self.attn = nn.RMSNorm(dim, eps=1e-5), Attention(dim, heads)
+        self.norm2 = nn.RMSNorm(dim, eps=1e-5)
         self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, dim))
 
     def forward(
         self, x: Tensor, prefix: KeysValues | None, mask: Tensor | None, fused: bool
     ) -> tuple[Tensor, KeysValues]:
-        h, own = self.attn(self.norm1(x, fused), prefix, mask, fused)
+        h, own = self.attn(self.norm1(x), prefix, mask, fused)
         x = x + h
-        return x + self.mlp(self.norm2(x, fused)), own
+        return x + self.mlp(self.norm2(x)), own
 
 
 class Transformer(nn.Module):
@@ -101,13 +72,13 @@ class Transformer(nn.Module):
             raise ValueError(f"dim must be a multiple of heads, got dim {dim} and {heads} heads")
         self.dim, self.look = dim, look
         self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
-        self.norm = Norm(dim)
+        self.norm = nn.RMSNorm(dim, eps=1e-5)
         self.pos = nn.Parameter(torch.randn(MAX_TOKENS, dim) * 0.02)
 
     def bind(self, ctx: Tensor) -> Callable[[Tensor], Tensor]:
         """Fix the context (B, L, D); returns features(tokens (B, N, D)) -> (B, N, D).
 
-        Bound without grad mode nobody can ask for a second derivative, so attention and norms are fused there.
+        Bound without grad mode nobody can ask for a second derivative, so attention is fused there.
         """
         L, fused = ctx.shape[1], not torch.is_grad_enabled()
         x = ctx + self.pos[:L]
@@ -117,7 +88,7 @@ class Transformer(nn.Module):
             if i + 1 < len(self.blocks):
                 x, own = block(x, None, mask, fused)
             else:  # of the last block only keys and values are read
-                _, *own = block.attn.project(block.norm1(x, fused))
+                _, *own = block.attn.project(block.norm1(x))
             prefixes.append(own)
         return lambda tokens: self(tokens, prefixes, fused)
 
@@ -128,7 +99,7 @@ class Transformer(nn.Module):
         x = tokens + self.pos[first : first + N]
         for block, prefix in zip(self.blocks, prefixes, strict=True):
             x, _ = block(x, prefix, mask, fused)
-        return self.norm(x, fused)
+        return self.norm(x)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

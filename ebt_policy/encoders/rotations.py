@@ -45,8 +45,7 @@ class Rotations(nn.Module):
 
 def two_columns(quaternion: Tensor) -> Tensor:
     """xyzw (..., 4), of any length but 0 -> the first two columns of the rotation matrix (..., 6)."""
-    x, y, z, w = (2**0.5 * nn.functional.normalize(quaternion, dim=-1)).unbind(-1)
-    zz, xy, zw = z * z, x * y, z * w
-    first = (1 - y * y - zz, xy + zw, x * z - y * w)
-    second = (xy - zw, 1 - x * x - zz, y * z + x * w)
+    x, y, z, w = nn.functional.normalize(quaternion, dim=-1).unbind(-1)
+    first = (1 - 2 * (y * y + z * z), 2 * (x * y + z * w), 2 * (x * z - y * w))
+    second = (2 * (x * y - z * w), 1 - 2 * (x * x + z * z), 2 * (y * z + x * w))
     return torch.stack([*first, *second], dim=-1)

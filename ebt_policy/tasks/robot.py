@@ -107,11 +107,10 @@ class Policy(nn.Module):
         start: a plan (B, Tp, Da) in env units to warm-start from, instead of noise.
         extra: energies on plans in env units that are added to the policy's own (EBT only).
         """
-        device = self.device  # asking takes as long as moving an observation
-        obs = {key: value.to(device, torch.float32) for key, value in obs.items()}
+        obs = {key: value.to(self.device, torch.float32) for key, value in obs.items()}
         self._check(obs)
         ctx = self._context(obs)
-        y0 = self._noise(len(ctx), generator) if start is None else self.normalizer.action(start.to(device))
+        y0 = self._noise(len(ctx), generator) if start is None else self.normalizer.action(start.to(self.device))
         terms = [in_units(term, self.normalizer.unaction) for term in extra]
         sample = self.model.sample(ctx, y0, generator, **({"extra": terms} if terms else {}))
         plan = self.normalizer.unaction(sample.y)
