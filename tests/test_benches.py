@@ -56,11 +56,12 @@ def test_bench_rollout_measures_overhead_and_processes(tmp_path):
     assert "<= 1.10" in done.stdout and ">= 1.7" in done.stdout
 
 
-def test_cases_take_turns_after_one_call_each_that_is_not_counted():
+def test_every_case_has_one_turn_a_round_in_changing_order_after_a_call_that_is_not_counted():
     calls = []
-    times = interleave({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=2)
-    assert calls == ["a", "b"] * 3
-    assert len(times["a"].wall) == len(times["b"].cpu) == 2
+    times = interleave({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=20)
+    rounds = [tuple(calls[i : i + 2]) for i in range(0, len(calls), 2)]
+    assert rounds[0] == ("a", "b") and len(rounds) == 21 and set(rounds) == {("a", "b"), ("b", "a")}
+    assert len(times["a"].wall) == len(times["b"].cpu) == 20
 
 
 def test_a_ratio_is_the_median_over_rounds_not_the_ratio_of_medians():
