@@ -20,6 +20,7 @@ VARIANTS = {  # what the comments in the configs offer
     "dot product": ["method.model.head._target_=ebt_policy.core.DotProduct"],
     "residual": ["method.model.head._target_=ebt_policy.core.Residual"],
     "replay": ["method.replay={_target_: ebt_policy.core.ReplayBuffer, share: 0.5}"],
+    "pseudo-Huber": ["+method.model.objective.criterion={_target_: ebt_policy.core.PseudoHuber, width: 0.1}"],
     "two steps, last": ["method.model.train_walk.steps=2"],
     "two steps, through": ["method.model.train_walk.steps=2", "method.model.train_walk.backprop=through"],
     "ddim": ["method=diffusion", "method.model.act.steps=10", "method.model.act.sampler=ddim"],

@@ -12,7 +12,7 @@ from ebt_policy.core.ebt import EBT, ActConfig
 from ebt_policy.core.energy import EnergyTransformer
 from ebt_policy.core.heads import DotProduct, Quadratic, Residual, Scalar
 from ebt_policy.core.model import ConditionalModel, Loss, Sample
-from ebt_policy.core.objectives import NoisedStates, OwnIterates
+from ebt_policy.core.objectives import NoisedStates, OwnIterates, PseudoHuber
 from ebt_policy.core.replay import ReplayBuffer
 from ebt_policy.core.tokens import LinearTokens, LogitTokens, PatchTokens
 from ebt_policy.core.transformer import Transformer
@@ -31,6 +31,7 @@ __all__ = [
     "NoisedStates",
     "OwnIterates",
     "PatchTokens",
+    "PseudoHuber",
     "Quadratic",
     "ReplayBuffer",
     "Residual",

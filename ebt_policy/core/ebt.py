@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -65,10 +64,24 @@ class EBT(ConditionalModel):
         """An EBT over the energy tokenise -> trunk -> head(size of a token's raw vector, width of the trunk)."""
         return cls(EnergyTransformer(tokenize, trunk, head(tokenize.size, trunk.dim)), **settings)
 
-    def loss(self, target: Tensor, ctx: Tensor, y0: Tensor, generator=None, weight: Tensor | float = 1.0) -> Loss:
-        """target (B, ...), ctx (B, L, D), y0 (B, ...) ~ N(0, I) -> Loss with a graph through the energy's gradient."""
+    def loss(
+        self,
+        target: Tensor,
+        ctx: Tensor,
+        y0: Tensor,
+        generator=None,
+        weight: Tensor | float = 1.0,
+        go_on: Callable[[Tensor], Tensor] = lambda start: start,
+    ) -> Loss:
+        """target (B, ...), ctx (B, L, D), y0 (B, ...) ~ N(0, I) -> Loss with a graph through the energy's gradient.
+
+        go_on: from the objective's start points (B, ...) to those of the walk, see ReplayBuffer.mix.
+        """
         energy_fn = self.net.bind(ctx)
-        train = partial(descend, energy_fn, step_size=self.log_step.exp(), cfg=self.train_walk, generator=generator)
+
+        def train(start: Tensor) -> list[Step]:
+            return descend(energy_fn, go_on(start), self.log_step.exp(), self.train_walk, generator)
+
         return self.objective(energy_fn, target, y0, train, generator, weight)
 
     def compile_for_acting(self) -> None:

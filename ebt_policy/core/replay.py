@@ -1,7 +1,7 @@
 """Persistent candidates: training walks that go on where an earlier update left them.
 
-Half of a batch starts from noise, the rest from the candidate that the same training example ended with the last
-time it was drawn. One second-order step per update then trains late descent steps as well as first ones.
+Part of a batch starts where its objective says, the rest from the candidate that the same training example ended
+with the last time it was drawn. One second-order step per update then trains late descent steps as well as first ones.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class ReplayBuffer(nn.Module):
         self.register_buffer("candidate", torch.zeros(size, *shape))
         self.register_buffer("age", torch.zeros(size, dtype=torch.long))  # 0: nothing stored
 
-    def mix(self, index: Tensor, y0: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Start points for the examples `index` (B,): y0 (B, ...), some rows replaced by kept candidates."""
-        drawn = torch.rand(len(index), generator=generator, device=y0.device) < self.share
+    def mix(self, index: Tensor, start: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Start points for the examples `index` (B,): start (B, ...), some rows replaced by kept candidates."""
+        drawn = torch.rand(len(index), generator=generator, device=start.device) < self.share
         age = self.age[index]
-        old = (drawn & (age > 0) & (age < self.longest)).view(-1, *[1] * (y0.ndim - 1))
+        old = (drawn & (age > 0) & (age < self.longest)).view(-1, *[1] * (start.ndim - 1))
         self.age[index] = torch.where(old.flatten(), age, 0)
-        return torch.where(old, self.candidate[index], y0)
+        return torch.where(old, self.candidate[index], start)
 
     def store(self, index: Tensor, y: Tensor) -> None:
         """Keep where the walks of examples `index` (B,) ended: y (B, ...)."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -81,12 +82,12 @@ class Policy(nn.Module):
         """batch.obs[k] (B, To, *shape), batch.action (B, Tp, Da), env units."""
         target = self.normalizer.action(batch.action)
         y0 = self._noise(len(target), generator)
-        if self.replay is not None:
-            y0 = self.replay.mix(batch.index, y0, generator)
         weight = batch.foreseen[..., None].to(target.dtype)  # (B, Tp, 1)
-        loss = self.model.loss(target, self._context(batch.obs), y0, generator, weight)
-        if self.replay is not None:
-            self.replay.store(batch.index, loss.final)
+        if self.replay is None:
+            return self.model.loss(target, self._context(batch.obs), y0, generator, weight)
+        go_on = partial(self.replay.mix, batch.index, generator=generator)
+        loss = self.model.loss(target, self._context(batch.obs), y0, generator, weight, go_on)
+        self.replay.store(batch.index, loss.final)
         return loss
 
     def compile_for_acting(self) -> None:

@@ -11,6 +11,7 @@ from ebt_policy.core import (
     DescentConfig,
     DotProduct,
     NoisedStates,
+    PseudoHuber,
     Quadratic,
     ReplayBuffer,
     Residual,
@@ -230,3 +231,20 @@ def test_kept_candidates_come_back_for_their_own_example_until_they_are_too_old(
     assert torch.equal(buffer.mix(index.flip(0), fresh), torch.tensor([[2.0, 2.0], [1.0, 1.0]]))
     buffer.store(index.flip(0), fresh)
     assert torch.equal(buffer.mix(index, 0 * fresh), 0 * fresh)  # two walks long: starts afresh
+
+
+def test_a_walk_goes_on_from_kept_candidates_whatever_its_objective_starts_from():
+    model = make("policy", "last", head=Quadratic, objective=NoisedStates(pure=1.0), step_size=1.0)
+    target, ctx, y0 = example("policy")
+    kept = torch.full_like(y0, 0.5)
+    started = model.loss(target, ctx, kept, torch.Generator().manual_seed(0))
+    went_on = model.loss(target, ctx, y0, torch.Generator().manual_seed(0), go_on=lambda start: kept)
+    assert torch.equal(went_on.final, started.final)
+
+
+def test_pseudo_huber_squares_small_errors_and_counts_large_ones_once():
+    criterion, zero = PseudoHuber(0.1), torch.zeros(())
+    assert criterion(torch.tensor(0.001), zero).item() == pytest.approx(0.001**2 / 0.2, rel=1e-2)
+    assert criterion(torch.tensor(-10.0), zero).item() == pytest.approx(10 - 0.1, rel=1e-2)
+    with pytest.raises(ValueError, match="width must be positive"):
+        PseudoHuber(0.0)
