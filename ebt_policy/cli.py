@@ -1,13 +1,37 @@
-"""What every script does with an error that its user can mend: one line on stderr and exit status 1."""
+"""What every script does for its user: --help with the comments of its config, and one line for a mendable error."""
 
 from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
+CONFIGS = Path(__file__).parents[1] / "configs"
 MENDABLE = (ValueError, KeyError, OSError, FloatingPointError, RuntimeError, ImportError)
+
+
+def explain(config: str, purpose: str) -> None:
+    """Answer --help, if asked for, with the YAML files that a script reads: their comments say what values mean."""
+    if not {"--help", "-h"} & set(sys.argv):
+        return
+    top = (CONFIGS / f"{config}.yaml").read_text()
+    parts = [purpose.strip(), "Every setting, as name=value or group.name=value:", _settings(top)]
+    for group, default in re.findall(r"^  - (\w+): (\w+)$", top, re.MULTILINE):
+        choices = ", ".join(sorted(path.stem for path in (CONFIGS / group).glob("*.yaml")))
+        parts.append(f"{group}={default} # one of: {choices}")
+        if default != "null":
+            parts[-1] += "\n" + _settings((CONFIGS / group / f"{default}.yaml").read_text(), indent="  ")
+    sys.stdout.write("\n\n".join(parts) + "\n")
+    sys.exit()
+
+
+def _settings(text: str, indent: str = "") -> str:
+    """A config without hydra's own entries."""
+    own = re.sub(r"^(defaults|hydra):\n(?:(?:[ -].*)?\n)+", "", text, flags=re.MULTILINE)
+    return "\n".join(indent + line for line in own.strip().splitlines())
 
 
 def fail_cleanly(main: Callable) -> Callable:

@@ -21,7 +21,7 @@ import numpy as np
 from omegaconf import DictConfig
 from rich.progress import Progress
 
-from ebt_policy.cli import fail_cleanly
+from ebt_policy.cli import explain, fail_cleanly
 from ebt_policy.data.episodes import DataError, Episode
 from ebt_policy.data.spec import Spec
 from ebt_policy.data.store import write_store
@@ -110,4 +110,5 @@ def load(path: Path) -> Episode:
 
 
 if __name__ == "__main__":
+    explain("collect", __doc__)
     main()

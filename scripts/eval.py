@@ -8,7 +8,7 @@ from __future__ import annotations
 import hydra
 from omegaconf import DictConfig
 
-from ebt_policy.cli import fail_cleanly
+from ebt_policy.cli import explain, fail_cleanly
 from ebt_policy.train.evaluate import evaluate_run
 
 
@@ -20,4 +20,5 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    explain("eval", __doc__)
     main()

@@ -12,7 +12,7 @@ import hydra
 from hydra import compose
 from omegaconf import DictConfig
 
-from ebt_policy.cli import fail_cleanly
+from ebt_policy.cli import explain, fail_cleanly
 from ebt_policy.rollout.result import write_atomic
 from ebt_policy.train.evaluate import evaluate_run, sha256
 
@@ -75,4 +75,5 @@ def _rewrite(readme: Path, name: str, table: str) -> None:
 
 
 if __name__ == "__main__":
+    explain("results", __doc__)
     main()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hydra
 from omegaconf import DictConfig
 
-from ebt_policy.cli import fail_cleanly
+from ebt_policy.cli import explain, fail_cleanly
 from ebt_policy.train.run import train_policy
 
 
@@ -19,4 +19,5 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    explain("train", __doc__)
     main()

@@ -35,6 +35,9 @@ def load_agent(run: str, act: dict) -> ChunkedAgent:
 def evaluate_run(cfg: DictConfig) -> tuple[dict, Path]:
     """Roll out as configs/eval.yaml says; returns the result and the folder with eval.json and report.html."""
     run = Path(cfg.run)
+    folder = Path(cfg.out or run / "eval")
+    if (folder / "weights.safetensors").exists() and folder.resolve() != run.resolve():
+        raise ValueError(f"out={folder} holds another run, whose config and log would be replaced: give another folder")
     trained = load_config(run)
     act = OmegaConf.to_container(cfg.method) | {"execute": cfg.execute, "compile": cfg.compile}
     act = {name: value for name, value in act.items() if value is not None}
@@ -54,7 +57,6 @@ def evaluate_run(cfg: DictConfig) -> tuple[dict, Path]:
             config={"act": str(policy.model.act), "horizon": str(policy.horizon)} | _shown(trained, cfg.compile),
             hashes={"weights": sha256(run / "weights.safetensors"), "data": trained.data.hash},
         )
-    folder = Path(cfg.out or run / "eval")
     write_result(folder / "eval.json", result)
     note = _film(make_agent, settings, result, folder) if cfg.video else "not asked for (video=true)"
     for name in TRAINING_FILES:  # the report shows the training as well

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 import warnings
@@ -184,6 +185,15 @@ def test_a_run_whose_config_calls_out_is_not_loaded_and_nothing_is_called(run, t
 
 
 # evaluation
+
+
+def test_an_evaluation_does_not_write_over_another_run(run, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    before = (other / "config.yaml").read_bytes()
+    with pytest.raises(ValueError, match="holds another run"):
+        evaluate_run(evaluation(run, f"out={other}"))
+    assert (other / "config.yaml").read_bytes() == before
 
 
 def test_two_evaluations_of_a_run_are_the_same_numbers(run, tmp_path):
