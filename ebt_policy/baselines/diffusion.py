@@ -5,7 +5,6 @@ y_t = sqrt(abar_t) y + sqrt(1 - abar_t) eps,   loss |eps_hat(y_t, t, ctx) - eps|
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,10 +12,9 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from torch import Tensor, nn
 
-from ebt_policy.core.model import ConditionalModel, Loss, Sample
+from ebt_policy.baselines.field import LEVELS, Field, FieldModel, Network, for_each
+from ebt_policy.core.model import Loss, Sample
 from ebt_policy.core.transformer import Transformer
-
-NoiseFn = Callable[[Tensor, Tensor], Tensor]  # (y_t (B, N, P), level t (B,)) -> predicted noise (B, N, P)
 
 
 @dataclass(frozen=True)
@@ -33,28 +31,17 @@ class DenoiseConfig:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
 
 
-class NoisePredictor(nn.Module):
-    """eps(y_t, t | ctx): the trunk with the noise level added to every candidate token."""
-
-    def __init__(self, tokenize: nn.Module, trunk: Transformer, levels: int):
-        super().__init__()
-        dim = trunk.dim
-        self.tokenize, self.trunk = tokenize, trunk
-        self.level = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, dim))
-        self.readout = nn.Linear(dim, tokenize.size)
-        self.register_buffer("waves", _sinusoids(levels, dim), persistent=False)
-
-    def bind(self, ctx: Tensor) -> NoiseFn:
-        """Fix the context (B, L, D); returns noise(y (B, N, P), t (B,)) -> (B, N, P)."""
-        features = self.trunk.bind(ctx)
-        return lambda y, t: self.readout(features(self.tokenize(y) + self.level(self.waves[t])[:, None]))
-
-
-class Diffusion(ConditionalModel):
-    def __init__(self, tokenize: nn.Module, trunk: Transformer, act: DenoiseConfig, levels: int = 100):
-        super().__init__()
-        self.act, self.levels = act, levels
-        self.net = NoisePredictor(tokenize, trunk, levels)
+class Diffusion(FieldModel):
+    def __init__(
+        self,
+        tokenize: nn.Module,
+        trunk: Transformer,
+        act: DenoiseConfig,
+        levels: int = LEVELS,
+        network: Network = Field,
+    ):
+        super().__init__(tokenize, trunk, act, network)
+        self.levels = levels
         self.register_buffer("abar", self._scheduler().alphas_cumprod, persistent=False)
 
     def _scheduler(self) -> DDPMScheduler | DDIMScheduler:
@@ -74,9 +61,6 @@ class Diffusion(ConditionalModel):
         error = (self.net.bind(ctx)(noised, t).float() - y0).pow(2)
         return Loss((weight * error).mean(), {})
 
-    def compile_for_acting(self) -> None:
-        self._bind, self._predict = torch.compile(self._bind), torch.compile(self._predict)
-
     @torch.no_grad()
     def sample(self, ctx: Tensor, y0: Tensor, generator=None) -> Sample:
         """Denoise y0 (B, N, P) under ctx (B, L, D); network evaluations = act.steps."""
@@ -85,19 +69,5 @@ class Diffusion(ConditionalModel):
         scheduler, noise, y = self._scheduler(), self._bind(ctx), y0
         scheduler.set_timesteps(self.act.steps, device=y0.device)
         for t in scheduler.timesteps:
-            eps = self._predict(noise, y, t.expand(len(y)))
-            y = scheduler.step(eps, t, y, generator=generator).prev_sample
-        return Sample(y, torch.full((len(y),), self.act.steps, device=y.device))
-
-    def _bind(self, ctx: Tensor) -> NoiseFn:
-        return self.net.bind(ctx)
-
-    @staticmethod
-    def _predict(noise: NoiseFn, y: Tensor, t: Tensor) -> Tensor:
-        return noise(y, t)
-
-
-def _sinusoids(levels: int, dim: int) -> Tensor:
-    frequency = torch.exp(-torch.arange(0, dim, 2) / dim * torch.tensor(1e4).log())
-    angle = torch.arange(levels)[:, None] * frequency  # (levels, dim / 2)
-    return torch.cat([angle.sin(), angle.cos()], dim=1)
+            y = scheduler.step(self._evaluate(noise, y, t.expand(len(y))), t, y, generator=generator).prev_sample
+        return Sample(y, for_each(y, self.act.steps))

@@ -1,7 +1,7 @@
-"""Both methods, trained once on one batch."""
+"""Every method, trained once on one batch."""
 
 import pytest
-from small_policies import make_policy, overfit, windows
+from small_policies import METHODS, make_policy, overfit, windows
 
 
 @pytest.fixture(scope="session")
@@ -12,7 +12,4 @@ def batch(store):
 @pytest.fixture(scope="session")
 def trained(store):
     """Method -> a policy that has learned one batch."""
-    return {
-        "ebt": overfit(make_policy(store, "ebt"), store, 200),
-        "diffusion": overfit(make_policy(store, "diffusion"), store, 500),
-    }
+    return {method: overfit(make_policy(store, method), store, 500 if method != "ebt" else 200) for method in METHODS}

@@ -1,4 +1,4 @@
-"""Policies of both methods, and demonstrations whose actions follow from what is observed."""
+"""Policies of every method, and demonstrations whose actions follow from what is observed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ebt_policy.data.windows import WindowDataset
 from ebt_policy.tasks.robot import Policy
 from ebt_policy.train import build
 
-METHODS = ("ebt", "diffusion")
+METHODS = ("ebt", "diffusion", "diffusion_unet", "flow", "mip", "regression")
 HORIZON = "horizon={observe: 2, predict: 6, execute: 3}"
 
 
@@ -19,6 +19,8 @@ def make_policy(store, method="ebt", *more: str) -> Policy:
     """An untrained policy with limits from the store."""
     torch.manual_seed(0)
     net = "net={dim: 32, depth: 1, heads: 2}"
+    if method == "diffusion_unet":
+        more = ("method.model.network.widths=[16, 32]", *more)
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         cfg = compose("train", [f"method={method}", net, HORIZON, *more])
     data = open_episodes(store)
