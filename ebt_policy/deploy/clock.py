@@ -1,0 +1,37 @@
+"""Time as an argument: the loop, the safety layer and the simulated robot are told the time and never ask for it."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Seconds that only grow."""
+
+    def now(self) -> float: ...
+
+    def sleep_until(self, moment: float) -> None: ...
+
+
+class WallClock:
+    """The machine's own monotonic time."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def sleep_until(self, moment: float) -> None:
+        time.sleep(max(0.0, moment - time.monotonic()))
+
+
+class FakeClock:
+    """Passes only where somebody sleeps, so that ten seconds of control are some milliseconds of test."""
+
+    def __init__(self, start: float = 0.0):
+        self.time = start
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep_until(self, moment: float) -> None:
+        self.time = max(self.time, moment)

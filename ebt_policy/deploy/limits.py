@@ -1,0 +1,147 @@
+"""What an arm may do: limits that each robot declares, all of them, before anything moves.
+
+n dimensions of the arm's position: 3 for a hand in m, one for each joint in rad
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Any
+
+from ebt_policy.deploy.motion import MotionLimits, Vector
+
+
+class LimitsError(ValueError):
+    """Limits that are missing, contradict themselves or do not fit the robot; the message says which."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where an arm may be sent: within a box, on one side of each plane, outside of each sphere."""
+
+    low: tuple[float, ...]  # (n,) m, or rad of joints
+    high: tuple[float, ...]
+    planes: tuple[tuple[tuple[float, ...], float], ...]  # (normal, offset): normal . x >= offset stays allowed
+    spheres: tuple[tuple[tuple[float, ...], float], ...]  # (centre, radius): kept out of
+    margin: float  # m that is kept from all of them, for what the arm overshoots
+
+    def __post_init__(self):
+        n = len(self.low)
+        if len(self.high) != n or not n:
+            raise LimitsError(f"expected a low and a high for each dimension, got {self.low} and {self.high}")
+        if not all(low + 2 * self.margin < high for low, high in zip(self.low, self.high, strict=True)):
+            raise LimitsError(f"expected low < high with the margin {self.margin} inside, got {self.low}, {self.high}")
+        if self.margin < 0:
+            raise LimitsError(f"expected a margin of at least 0, got {self.margin}")
+        if any(len(centre) != n for centre, _ in (*self.planes, *self.spheres)):
+            raise LimitsError(f"expected planes and spheres in {n} dimensions, as the box: joints have none")
+        if any(not math.isclose(math.hypot(*normal), 1, rel_tol=1e-3) for normal, _ in self.planes):
+            raise LimitsError("expected planes (normal, offset) with normals of length 1")
+
+    def depth(self, path: Sequence[Vector]) -> float:
+        """How far outside a polygon line comes at its worst, m; at most 0 if it stays inside."""
+        worst = -math.inf
+        for point in path:
+            for low, x, high in zip(self.low, point, self.high, strict=True):
+                worst = max(worst, low - x, x - high)
+            for normal, offset in self.planes:
+                worst = max(worst, offset - sum(a * x for a, x in zip(normal, point, strict=True)))
+        for centre, radius in self.spheres:
+            ways = zip(path, path[1:], strict=False) if len(path) > 1 else [(path[0], path[0])]
+            worst = max(worst, radius - min(_distance(centre, a, b) for a, b in ways))
+        return worst + self.margin
+
+    def nearest(self, point: Vector) -> Vector:
+        """The point, or one inside that is close to it."""
+        edges = zip(self.low, point, self.high, strict=True)
+        point = [min(max(x, low + self.margin), high - self.margin) for low, x, high in edges]
+        for normal, offset in self.planes:
+            lacking = offset + self.margin - sum(a * x for a, x in zip(normal, point, strict=True))
+            if lacking > 0:
+                point = [x + lacking * a for a, x in zip(normal, point, strict=True)]
+        for centre, radius in self.spheres:
+            distance = math.dist(centre, point)
+            if 0 < distance < radius + self.margin:
+                out = (radius + self.margin) / distance
+                point = [c + out * (x - c) for c, x in zip(centre, point, strict=True)]
+        return point
+
+
+@dataclass(frozen=True)
+class GripperLimits:
+    """What the last number of an action may be."""
+
+    low: float
+    high: float
+    dwell: float  # s between a change of direction and the next
+
+    def __post_init__(self):
+        if not self.low < self.high or self.dwell < 0:
+            raise LimitsError(f"expected low < high and a dwell of at least 0 s, got {self}")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Everything that is kept; nothing has a default, because nobody else knows the arm and what stands around it."""
+
+    workspace: Workspace
+    motion: MotionLimits
+    turn: MotionLimits | None  # rad; null for robots that are not turned
+    gripper: GripperLimits | None  # null for robots without
+    watchdog: float  # s without a fresh action until the arm is stopped
+    stale: float  # s that an observation may be old
+
+    def __post_init__(self):
+        if not (0 < self.watchdog < math.inf and 0 < self.stale < math.inf):
+            raise LimitsError(f"expected watchdog and stale above 0 s, got {self.watchdog} and {self.stale}")
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Limits:
+        """From plain data, such as a robot's YAML; LimitsError names what is missing or unknown."""
+        data = _complete(cls, data, "limits")
+        space = _complete(Workspace, data["workspace"], "limits.workspace")
+        parts = {"motion": MotionLimits, "turn": MotionLimits, "gripper": GripperLimits}
+        made = {
+            name: None if data[name] is None and name != "motion" else _made(kind, data[name], f"limits.{name}")
+            for name, kind in parts.items()
+        }
+        space = {name: _frozen(value) for name, value in space.items()}
+        return cls(workspace=Workspace(**space), **made, watchdog=data["watchdog"], stale=data["stale"])
+
+
+def _complete(kind: type, data: Any, name: str) -> dict[str, Any]:
+    if not isinstance(data, Mapping):
+        raise LimitsError(f"expected {name} as a mapping, got {data!r}: declare them in the robot's YAML")
+    known = [f.name for f in fields(kind)]
+    missing = [f.name for f in fields(kind) if f.name not in data and f.default is MISSING]
+    unknown = sorted(set(data) - set(known))
+    if missing or unknown:
+        said = [f"{', '.join(missing)} missing"] * bool(missing) + [f"{', '.join(unknown)} unknown"] * bool(unknown)
+        raise LimitsError(f"expected {name} with {', '.join(known)}: {'; '.join(said)}")
+    return dict(data)
+
+
+def _made(kind: type, data: Any, name: str):
+    try:
+        return kind(**_complete(kind, data, name))
+    except LimitsError:
+        raise
+    except ValueError as error:
+        raise LimitsError(f"{name}: {error}") from error
+
+
+def _frozen(value: Any):
+    return tuple(_frozen(v) for v in value) if isinstance(value, list | tuple) else value
+
+
+def _distance(point: Vector, a: Vector, b: Vector) -> float:
+    """From a point to the way between a and b."""
+    way = [y - x for x, y in zip(a, b, strict=True)]
+    length = sum(w * w for w in way)
+    if length == 0:
+        return math.dist(point, a)
+    along = sum(w * (p - x) for w, p, x in zip(way, point, a, strict=True)) / length
+    along = min(max(along, 0.0), 1.0)
+    return math.dist(point, [x + along * w for x, w in zip(a, way, strict=True)])

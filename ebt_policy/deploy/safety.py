@@ -1,0 +1,247 @@
+"""Between whatever asks and the arm: `SafeRobot` lets through what keeps the robot's limits and changes the rest.
+
+    asked action -> finite? fresh? allowed? -> workspace -> speed, acceleration, jerk, always able to stop -> arm
+
+`control` takes no other robot. What it changes it logs, with the cause. For actions that are displacements (mode
+"delta") the limits hold for displacements from the measured position, for absolute ones for the way from command to
+command. An observation key that both the arm and the policy use has to hold the measured position.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from ebt_policy.deploy.clock import Clock
+from ebt_policy.deploy.limits import Limits, LimitsError
+from ebt_policy.deploy.motion import SLACK, Glide, Vector
+from ebt_policy.deploy.robot import Observation, Robot
+
+SAME = 1e-7  # m/s, rad/s: closer wishes count as fulfilled
+KEPT = 100_000  # interventions
+REASONABLE_STOP = 200  # ticks within which leaving brakes to a standstill
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """One command that was not sent as it was asked for."""
+
+    time: float  # s on the robot's clock
+    cause: str
+    asked: tuple[float, ...] | None  # (Da,); None: nothing was
+    sent: tuple[float, ...]  # (Da,)
+
+
+class SafeRobot:
+    """A robot that keeps its limits. `stopped` says why it holds until it is released, or is empty."""
+
+    def __init__(self, robot: Robot, limits: Limits, clock: Clock):
+        if not isinstance(limits, Limits):
+            raise LimitsError(f"expected Limits for this robot, got {limits!r}: declare them in configs/robot")
+        self.robot, self.limits, self.clock = robot, limits, clock
+        self.spec, self.motion = robot.spec, robot.motion
+        self.size, self._delta = _check(robot, limits), robot.spec.action.mode == "delta"
+        self.interventions: deque[Intervention] = deque(maxlen=KEPT)
+        self.intervened = 0  # how often, beyond what is kept
+        self.stopped = ""
+
+    def __enter__(self) -> SafeRobot:
+        self.robot.__enter__()
+        try:
+            self.reset()
+        except BaseException:
+            self.robot.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, *error) -> None:
+        try:
+            self._brake()
+        finally:
+            self.robot.__exit__(*error)
+
+    def reset(self) -> None:
+        """The arm stands still where it is measured: after entering, and after it was moved by others."""
+        unit = min(-self.spec.action.low, self.spec.action.high) * self.spec.hz  # the fastest that one number can say
+        reach = self.motion.scale * unit if self._delta else math.inf
+        self._glide = Glide(self.size, self.limits.motion, 1 / self.spec.hz, reach)
+        turn = self.limits.turn
+        self._turning = turn and Glide(3, turn, 1 / self.spec.hz, self.motion.turn * unit)
+        self._grip, self._gripped = 0.0, -math.inf
+        self.observe()
+        self._target = self._measured
+        self._fresh = self.clock.now()
+
+    def observe(self) -> Observation:
+        """The robot's; one that lacks the measured position is an error, one that is not finite stops the arm."""
+        observation = self.robot.observe()
+        if self.motion.key not in observation.values:
+            raise ValueError(f"expected {self.motion.key!r} in every observation, got {sorted(observation.values)}")
+        measured = np.asarray(observation.values[self.motion.key], np.float64).ravel().tolist()
+        if all(map(math.isfinite, measured)) and len(measured) == self.size:
+            self._measured, self._seen = measured, observation.time
+        else:
+            self.stop(f"the measured {self.motion.key} is {measured}")
+        return observation
+
+    def command(self, action: np.ndarray) -> np.ndarray:
+        """action (Da,) in env units -> what was sent instead or as asked (Da,). A fresh action feeds the watchdog."""
+        asked = np.asarray(action, np.float64)
+        if asked.shape != (self.spec.action.dim,):
+            raise ValueError(f"expected an action of shape ({self.spec.action.dim},), got {asked.shape}")
+        if not np.isfinite(asked).all():
+            return self._held("the action is not finite", asked)
+        self._fresh = self.clock.now()
+        old = self._fresh - self._seen
+        if not self.stopped and old > self.limits.stale:
+            return self._held(f"the observation is {old:.2f} s old", asked)
+        return self._held(self.stopped, asked) if self.stopped else self._steer(asked, action)
+
+    def hold(self, cause: str) -> np.ndarray:
+        """Brake and stand still, because nothing fresh is there to do; waiting too long sets off the watchdog."""
+        return self._held(cause, None)
+
+    def stop(self, cause: str) -> None:
+        """Brake, and hold until `release`: for alarms, the operator's key and everything that must not go on."""
+        self.stopped = self.stopped or cause
+
+    def release(self) -> None:
+        """The operator says that the arm may go on."""
+        self.stopped, self._fresh = "", self.clock.now()
+
+    def _held(self, cause: str, asked: np.ndarray | None) -> np.ndarray:
+        waited = self.clock.now() - self._fresh
+        if not self.stopped and waited > self.limits.watchdog:
+            self.stop(f"watchdog: no fresh action for {waited:.2f} s, the last because: {cause}")
+        numbers, _, caught = self._moved([0.0] * self.size, [0.0] * 3)
+        return self._send(numbers + self._gripper(None), _joined(self.stopped or cause, caught), asked)
+
+    def _steer(self, asked: np.ndarray, original: np.ndarray) -> np.ndarray:
+        """What the action asks for, as far as the limits go."""
+        n, numbers = self.size, asked.tolist()
+        wish = self._wish(numbers[:n])
+        turn = [self.motion.turn * self.spec.hz * x for x in numbers[n : n + 3]] if self._turning else []
+        sent, limited, caught = self._moved(wish, turn)
+        gripper = self._gripper(numbers[-1] if self.limits.gripper else None)
+        if gripper and gripper[0] != numbers[-1]:
+            limited = _joined(limited, "gripper")
+        cause = _joined(limited, caught)
+        return self._send(sent + gripper, cause, asked) if cause else self.robot.command(original)
+
+    def _wish(self, numbers: Vector) -> Vector:
+        """The velocity (n,) that an action's first n numbers ask for."""
+        hz, zero = self.spec.hz, [0.0] * self.size if self._delta else self._target
+        return [(self.motion.scale * x - z) * hz for x, z in zip(numbers, zero, strict=True)]
+
+    def _moved(self, wish: Vector, turn: Vector) -> tuple[Vector, str, str]:
+        """The numbers to send for velocities (n,) and (3,), what limited them, and what made braking impossible."""
+        dt, start = 1 / self.spec.hz, self._measured if self._delta else self._target
+        aim = self.limits.workspace.nearest(_onward(start, wish, dt))
+        inside = [(a - s) / dt for a, s in zip(aim, start, strict=True)]
+        limited, caught = "" if math.dist(inside, wish) <= SAME else "workspace", ""
+        velocity = self._glide.follow(inside if limited else wish, lambda path: self._allowed(start, path))
+        if velocity is None:  # the arm is not where it was expected: brake as long as that breaks nothing yet
+            velocity = self._glide.follow([0.0] * self.size, lambda path: self._allowed(start, path[:1]))
+        if velocity is None:
+            self._target, caught = self._catch(start)
+        else:
+            self._target = _onward(start, velocity, dt)
+            if not limited and math.dist(velocity, wish) > SAME:
+                limited = "speed, acceleration, jerk or a limit ahead"
+        zero = start if self._delta else [0.0] * self.size
+        numbers = [(t - z) / self.motion.scale for t, z in zip(self._target, zero, strict=True)]
+        if self._turning is not None:
+            turned = self._turning.follow(turn, lambda path: True)
+            if math.dist(turned, turn) > SAME:
+                limited = _joined(limited, "turning")
+            numbers += [x * dt / self.motion.turn for x in turned]
+        return numbers, limited, caught
+
+    def _allowed(self, start: Vector, path: list[Vector]) -> bool:
+        """Whether braking along these velocities stays in the workspace and within reach of where the arm is."""
+        points, point = [start], start
+        for velocity in path:
+            point = _onward(point, velocity, 1 / self.spec.hz)
+            points.append(point)
+        reach = self.limits.motion.step
+        if not self._delta and any(math.dist(p, self._measured) > reach + SLACK for p in points[1:]):
+            return False
+        space = self.limits.workspace
+        outside = max(0.0, space.depth([start]))  # whoever is outside may stay, or come back, but go no further
+        return space.depth(points) <= outside + SLACK
+
+    def _catch(self, start: Vector) -> tuple[Vector, str]:
+        """Where to send an arm that cannot brake within all limits, because it is not where it was sent."""
+        self._glide.rest()
+        behind, reach = math.dist(start, self._measured), self.limits.motion.step
+        if behind <= reach:
+            return start, "stopped at once: the arm moved towards a limit by itself"
+        share = reach / behind
+        target = [m + share * (s - m) for m, s in zip(self._measured, start, strict=True)]
+        return target, f"the arm does not follow, it is {behind:.3f} behind"
+
+    def _gripper(self, value: float | None) -> Vector:
+        limits = self.limits.gripper
+        if limits is None:
+            return []
+        if value is not None:
+            value = min(max(value, limits.low), limits.high)
+            now = self.clock.now()
+            turned = (value > 0) != (self._grip > 0) or self._gripped == -math.inf
+            if not turned or now - self._gripped >= limits.dwell:
+                self._grip, self._gripped = value, now if turned else self._gripped
+        return [self._grip]
+
+    def _send(self, numbers: Vector, cause: str, asked: np.ndarray | None) -> np.ndarray:
+        sent = self.robot.command(np.array(numbers, np.float32))
+        wanted = None if asked is None else tuple(asked.tolist())
+        self.intervened += 1
+        self.interventions.append(Intervention(self.clock.now(), cause, wanted, tuple(map(float, sent))))
+        return sent
+
+    def _brake(self) -> None:
+        self.stop("the run is over")
+        for _ in range(REASONABLE_STOP):
+            if not self._glide.moving:
+                break
+            self.hold(self.stopped)
+            self.clock.sleep_until(self.clock.now() + 1 / self.spec.hz)
+            self.observe()
+        self.hold(self.stopped)
+
+
+def _joined(*causes: str) -> str:
+    return ", ".join(filter(None, causes))
+
+
+def _onward(start: Vector, velocity: Vector, dt: float) -> Vector:
+    return [s + v * dt for s, v in zip(start, velocity, strict=True)]
+
+
+def _check(robot: Robot, limits: Limits) -> int:
+    """The dimensions of the arm's position; LimitsError unless robot and limits speak of the same arm."""
+    spec, motion = robot.spec, robot.motion
+    if motion.key not in spec.obs:
+        raise LimitsError(f"expected the measured position {motion.key!r} among the observations {sorted(spec.obs)}")
+    if spec.action.mode not in ("delta", "absolute") or spec.hz is None:
+        raise LimitsError(f"expected actions that are delta or absolute and a rate, got {spec.action.mode}, {spec.hz}")
+    if motion.turn and spec.action.mode != "delta":
+        raise LimitsError("expected delta actions where the hand is turned: absolute rotations have no limits here")
+    size = math.prod(spec.obs[motion.key])
+    if len(limits.workspace.low) != size:
+        raise LimitsError(f"expected a workspace of {size} dimensions ({motion.key}), got {len(limits.workspace.low)}")
+    for name, has, declared in (
+        ("turn", bool(motion.turn), limits.turn),
+        ("gripper", spec.action.gripper != "none", limits.gripper),
+    ):
+        if has != (declared is not None):
+            raise LimitsError(f"expected limits.{name} {'declared' if has else 'null'}, got {declared}")
+    dim = size + 3 * bool(motion.turn) + (limits.gripper is not None)
+    if dim != spec.action.dim:
+        raise LimitsError(f"expected actions of {dim} numbers for this motion, got {spec.action.dim}")
+    if 1 / spec.hz > limits.watchdog:
+        raise LimitsError(f"expected a watchdog longer than a tick of {1 / spec.hz:.3f} s, got {limits.watchdog}")
+    return size

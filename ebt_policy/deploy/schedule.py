@@ -1,0 +1,130 @@
+"""Which action is due now: plans arrive late, and are followed from where time has come to in the meantime.
+
+    hz ticks a second    To observed steps    Ta executed steps of each plan    n planned steps    Da action dimensions
+
+observed at  |--- camera ---|--- asked, planned, sent back ---|
+plan         0    1    2    3    4    5    6  ...                n-1
+             past by the time it arrives      joined with the plan before it, then followed for Ta steps
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from ebt_policy.deploy.plan import Plan
+
+ROUNDING = 1e-6  # ticks
+REMEMBERED = 100  # latencies
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How plans are put into time."""
+
+    hz: float
+    observe: int  # To
+    execute: int  # Ta
+    plan: int  # n
+    latency: float = 0.0  # s from asking to the plan, assumed until it was measured
+    percentile: float = 95.0  # of the measured latencies, that the next plan is asked for ahead
+    command: float = 0.0  # s from a command to its effect
+    blend: int = 0  # steps over which a plan is faded in, where the one before it goes on so long
+    anchor: str = "observed"  # time 0 of a plan; "arrived" compensates nothing and is there to be compared with
+
+    def __post_init__(self):
+        if self.anchor not in ("observed", "arrived"):
+            raise ValueError(f"anchor is 'observed' or 'arrived', got {self.anchor!r}")
+        if min(self.latency, self.command, self.blend) < 0 or not 0 < self.percentile <= 100:
+            raise ValueError(f"expected latencies and blend of at least 0 and a percentile in (0, 100], got {self}")
+        if not 1 <= self.execute <= self.plan:
+            raise ValueError(f"expected to execute 1 to {self.plan} planned steps, got {self.execute}")
+
+    @property
+    def budget(self) -> float:
+        """s that may pass from an observation to the effect of an action, while Ta steps of a plan remain."""
+        return (self.plan - self.execute) / self.hz
+
+    def check(self, observation: float) -> None:
+        """ValueError if a plan that executes Ta steps cannot hide the latencies; observation: s, of the camera."""
+        total = observation + self.latency + self.command
+        if self.anchor == "observed" and total > self.budget + ROUNDING:
+            raise ValueError(
+                f"expected at most {1000 * self.budget:.0f} ms from observing to acting ({self.plan} planned steps, "
+                f"{self.execute} executed, {self.hz:g} Hz), got {1000 * total:.0f} ms: execute fewer steps of a plan, "
+                "or plan faster"
+            )
+
+
+class Scheduler:
+    """A timeline of ticks since `start`. Ask when `wants`, hand plans to `join`, execute `action`."""
+
+    def __init__(self, timing: Timing, start: float):
+        self.timing, self.start = timing, start
+        self.latencies: deque[float] = deque(maxlen=REMEMBERED)
+        self.joints: list[int] = []  # ticks at which a new plan took over
+        self.dropped = 0  # planned steps that were past when their plan arrived
+        self._decided: dict[int, np.ndarray] = {}  # tick -> action (Da,), planned or sent
+        self._asked: float | None = None
+        self.observed = start  # what the plan asked for last starts from
+        self._until = -math.inf  # tick at which the next plan should take over
+
+    def tick(self, now: float) -> int:
+        return round((now - self.start) * self.timing.hz)
+
+    @property
+    def lead(self) -> int:
+        """Ticks ahead of need that a plan is asked for."""
+        known = np.percentile(self.latencies, self.timing.percentile) if self.latencies else self.timing.latency
+        return math.ceil(known * self.timing.hz - ROUNDING)
+
+    def wants(self, now: float) -> bool:
+        """Whether to ask for the next plan now."""
+        return self._asked is None and self.tick(now) >= self._until - self.lead
+
+    def ask(self, now: float, observed: float) -> np.ndarray | None:
+        """Notes that a plan was asked for; returns the tail (m, Da): what is done or decided from t-To+1 on."""
+        self._asked, self.observed = now, observed
+        first = self._tick_of(observed, 0) - (self.timing.observe - 1)
+        tail = []
+        while first + len(tail) in self._decided:
+            tail.append(self._decided[first + len(tail)])
+        return np.stack(tail) if len(tail) >= self.timing.observe else None
+
+    def give_up(self) -> None:
+        """The plan asked for will not come."""
+        self._asked = None
+
+    def join(self, plan: Plan, now: float) -> bool:
+        """Follow `plan` from now on; False if all of it was past when it came."""
+        self.latencies.append(now - self._asked)
+        self._asked, here = None, self.tick(now)
+        shift = 0.0 if self.timing.anchor == "observed" else now - self.observed
+        ticks = [self._tick_of(self.observed + shift, offset) for offset in plan.offsets]
+        due = [(tick, action) for tick, action in zip(ticks, plan.actions, strict=True) if tick >= here]
+        self.dropped += len(ticks) - len(due)
+        if not due:
+            return False
+        before = self._decided
+        self._decided = {tick: a for tick, a in before.items() if here - 2 * self.timing.plan <= tick < here}
+        for i, (tick, action) in enumerate(due):
+            share = min(1.0, (i + 1) / (self.timing.blend + 1)) if tick in before else 1.0
+            self._decided[tick] = action if share == 1.0 else share * action + (1 - share) * before[tick]
+        self.joints.append(here)
+        self._until = min(here + self.timing.execute, due[-1][0] + 1)
+        return True
+
+    def action(self, now: float) -> np.ndarray | None:
+        """The action (Da,) due now; None if nothing is: never an older one."""
+        return self._decided.get(self.tick(now))
+
+    def sent(self, now: float, action: np.ndarray) -> None:
+        """What was really sent, so that tails tell the truth."""
+        self._decided[self.tick(now)] = action
+
+    def _tick_of(self, observed: float, offset: float) -> int:
+        """The tick at which to send what is due `offset` after an observation."""
+        return round((observed + offset - self.timing.command - self.start) * self.timing.hz)

@@ -1,0 +1,181 @@
+"""SafeRobot: what it lets through, what it changes and why, and that nothing gets past its limits."""
+
+import math
+
+import numpy as np
+import pytest
+from fuzz_safety import KINDS, fuzz
+from toy_arms import HZ, ToyArm, easy, limits, motion_of
+
+from ebt_policy.deploy.clock import FakeClock
+from ebt_policy.deploy.limits import Limits, LimitsError
+from ebt_policy.deploy.motion import Glide, MotionLimits
+from ebt_policy.deploy.robot import Delays, SimRobot
+from ebt_policy.deploy.safety import SafeRobot
+
+
+def safe(kind="delta", follows=0.5, **changes):
+    clock = FakeClock()
+    return SafeRobot(SimRobot(ToyArm(kind, follows), motion_of(kind), clock), limits(kind, **changes), clock)
+
+
+def tick(robot, action):
+    robot.observe()
+    sent = robot.hold("nothing is due") if action is None else robot.command(action)
+    robot.clock.sleep_until(robot.clock.now() + 1 / HZ)
+    return sent
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_is_asked_no_command_leaves_the_declared_limits(kind):
+    found = fuzz(kind, 600)
+    assert found["commands"] == 600 and found["watchdog"] and found["workspace"]
+    assert [what for what in found if what.startswith("BROKEN") or "at once" in what] == []
+
+
+def test_late_dropped_and_shaky_observations_break_no_limit_either():
+    far = {"step": 0.3, "velocity": 0.6, "acceleration": 4.0, "jerk": 80.0}
+    found = fuzz("absolute", 400, 3, Delays(0.05, 0.1, 0.2), motion=far)
+    assert found["commands"] == 400 and [what for what in found if what.startswith("BROKEN")] == []
+
+
+def test_an_action_within_all_limits_is_sent_as_it_is_and_not_logged():
+    with safe() as robot:
+        action = np.array([0.02, -0.01, 0.03, 0.0, 0.05, 0.0, -1.0], np.float32)
+        np.testing.assert_array_equal(tick(robot, action), action)
+        assert not robot.interventions
+
+
+def test_an_arm_slows_down_towards_a_wall_and_never_jerks():
+    with safe() as robot:
+        steps = [tick(robot, np.r_[1.0, np.zeros(6)])[0] * 0.05 for _ in range(40)]
+    changes = np.diff([0.0, *steps])
+    assert robot.robot.env.position[0] == pytest.approx(0.2, abs=1e-3)
+    assert np.abs(changes).max() <= 4.0 / HZ**2 + 1e-6
+    assert {i.cause for i in robot.interventions} >= {"workspace"}
+
+
+def test_numbers_that_are_not_finite_hold_the_arm_and_feed_no_watchdog():
+    with safe() as robot:
+        for _ in range(12):
+            sent = tick(robot, np.full(7, np.nan))
+            assert np.isfinite(sent).all() and not sent[:6].any()
+        assert robot.stopped.startswith("watchdog") and "not finite" in robot.stopped
+
+
+def test_a_dead_policy_stops_the_arm_within_the_watchdog_time():
+    with safe() as robot:
+        for _ in range(5):
+            tick(robot, np.r_[0.3, np.zeros(6)])
+        died = robot.clock.now()
+        while not robot.stopped:
+            tick(robot, None)
+        assert robot.clock.now() - died <= 0.5 + 2 / HZ
+        assert not robot._glide.moving and robot.stopped.startswith("watchdog")
+
+
+def test_a_stopped_arm_stays_until_it_is_released():
+    with safe() as robot:
+        robot.stop("the operator's stop key")
+        assert not tick(robot, np.full(7, 0.05))[:6].any()
+        assert robot.interventions[-1].cause == "the operator's stop key"
+        robot.release()
+        assert tick(robot, np.r_[0.05, np.zeros(6)])[0] > 0
+
+
+def test_an_observation_that_is_too_old_moves_nothing():
+    with safe() as robot:
+        robot.clock.sleep_until(1.0)
+        sent = robot.command(np.full(7, 0.1))
+        assert not sent[:6].any() and "s old" in robot.interventions[-1].cause
+
+
+def test_a_position_that_is_not_finite_stops_the_arm_and_a_missing_one_is_an_error():
+    with safe() as robot:
+        robot.robot.env.position[:] = np.nan
+        tick(robot, np.zeros(7))
+        robot.observe()
+        assert "measured hand" in robot.stopped
+        robot.robot._reports[-1][1].values.pop("hand")
+        with pytest.raises(ValueError, match="expected 'hand' in every observation"):
+            robot.observe()
+        robot.robot.env.position[:] = 0
+        robot.robot.command(np.zeros(7))
+        robot.clock.sleep_until(robot.clock.now() + 1 / HZ)
+
+
+def test_an_arm_that_is_blocked_is_not_sent_further_and_further_away():
+    with safe("absolute", follows=0.0) as robot:
+        for _ in range(30):
+            sent = tick(robot, np.array([0.2, 0.0, 0.0, -1.0]))
+            assert np.linalg.norm(sent[:3]) <= 0.1 + 1e-6
+
+
+def test_an_arm_that_is_pushed_is_caught_where_it_is():
+    with safe("absolute", follows=0.0) as robot:
+        robot.robot.env.position = np.array([0.15, 0.0, 0.0])
+        tick(robot, np.array([0.0, 0.0, 0.0, -1.0]))
+        sent = tick(robot, np.array([0.0, 0.0, 0.0, -1.0]))
+        assert np.linalg.norm(sent[:3] - [0.15, 0, 0]) <= 0.1 + 1e-6 and "does not follow" in str(robot.interventions)
+
+
+def test_the_gripper_does_not_chatter():
+    with safe() as robot:
+        grips = [tick(robot, np.r_[np.zeros(6), 1.0 if k % 2 else -1.0])[-1] for k in range(20)]
+    turns = np.flatnonzero(np.diff(np.sign(grips)))
+    assert (np.diff(turns) >= 0.2 * HZ).all() and len(turns) > 2
+
+
+def test_leaving_brakes_whatever_happened():
+    robot = safe()
+    with pytest.raises(RuntimeError, match="camera"), robot:
+        for _ in range(5):
+            tick(robot, np.r_[0.5, np.zeros(6)])
+        raise RuntimeError("the camera is gone")
+    assert not robot._glide.moving and robot.interventions[-1].cause == "the run is over"
+
+
+def test_motion_that_cannot_be_stopped_in_time_is_not_begun():
+    glide = Glide(1, MotionLimits(9.0, 1.0, 1.0, 9e3), 0.05)
+    x = 0.0
+    for _ in range(60):
+        v = glide.follow([1.0], lambda path, x=x: x + sum(p[0] for p in path) * 0.05 <= 0.4 + 1e-9)
+        x += 0.05 * v[0]
+    assert 0.36 < x <= 0.4 + 2e-9
+
+
+def test_limits_are_required_and_missing_ones_are_named():
+    clock = FakeClock()
+    with pytest.raises(LimitsError, match="expected Limits for this robot, got None"):
+        SafeRobot(SimRobot(ToyArm(), motion_of("delta"), clock), None, clock)
+    with pytest.raises(LimitsError, match="limits.motion with .*: jerk missing"):
+        limits(motion={"step": 1, "velocity": 1, "acceleration": 1})
+    with pytest.raises(LimitsError, match="watchdog missing; speed unknown"):
+        Limits.from_dict({k: None for k in ("workspace", "motion", "turn", "gripper", "stale", "speed")})
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"turn": None}, "limits.turn declared"),
+        ({"gripper": None}, "limits.gripper declared"),
+        ({"watchdog": 0.01}, "watchdog longer than a tick"),
+        ({"watchdog": 0.0}, "above 0 s"),
+        ({"motion": {"step": 1, "velocity": math.inf, "acceleration": 1, "jerk": 1}}, "above 0 and finite"),
+        ({"workspace": {"low": [0], "high": [1], "planes": [], "spheres": [], "margin": 0}}, "workspace of 3 dim"),
+        ({"workspace": {"low": [0], "high": [0], "planes": [], "spheres": [], "margin": 0}}, "low < high"),
+    ],
+)
+def test_limits_that_do_not_fit_the_robot_are_refused(changes, message):
+    with pytest.raises(LimitsError, match=message):
+        safe(**changes)
+
+
+def test_easy_limits_change_nothing():
+    rng = np.random.default_rng(0)
+    space = {"low": [-9.0] * 3, "high": [9.0] * 3, "planes": [], "spheres": [], "margin": 0.0}
+    plain = {"workspace": space, "motion": vars(easy()), "turn": vars(easy())}
+    with safe(**plain) as robot:
+        for _ in range(50):
+            action = np.r_[rng.uniform(-1, 1, 6), -1.0].astype(np.float32)
+            np.testing.assert_array_equal(tick(robot, action), action)
