@@ -3,5 +3,5 @@
     cameras, arm -> Robot <- SafeRobot <- control <- Scheduler <- Link <- LocalPlanner or RemotePlanner ~~> server
 
 Nothing here knows which method the policy is. Whatever a robot's computer needs imports numpy, websockets and msgpack
-and no torch; only `planner` and `serve` do, where the policy is.
+and no torch; only `planner` does, where the policy is.
 """

@@ -147,7 +147,8 @@ class _Loop:
         self.asked += 1
         window = [self.history[0]] * (self.history.maxlen - len(self.history)) + list(self.history)
         obs = {key: np.stack([o.values[key] for o in window]) for key in self.keys}
-        self.link.ask(Request(self.asked, obs, self.scheduler.timing.budget, tail))
+        timing = self.scheduler.timing
+        self.link.ask(Request(self.asked, obs, timing.deadline or timing.budget, tail))
 
     def _arrived(self, now: float, outcome: Outcome) -> Plan | None:
         try:

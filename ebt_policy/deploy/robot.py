@@ -89,10 +89,10 @@ class SimRobot:
     def __exit__(self, *error) -> None:
         self._commands.clear()  # nothing is left to obey; the environment belongs to who made it
 
-    def reset(self, seed: int) -> None:
-        """To the initial state of `seed`, from which delays are drawn as well."""
+    def reset(self, seed: int, options: dict[str, Any] | None = None) -> None:
+        """To the initial state of `seed`, which delays are drawn from as well; options: the environment's own."""
         self._rng = np.random.default_rng(seed)
-        values, info = self.env.reset(seed=seed)
+        values, info = self.env.reset(seed=seed, options=options)
         self.success = False
         self._commands: list[tuple[float, np.ndarray]] = []  # (takes effect, action), in order
         self._effective = np.zeros(self.spec.action.dim, np.float32)

@@ -33,6 +33,7 @@ class Timing:
     percentile: float = 95.0  # of the measured latencies, that the next plan is asked for ahead
     command: float = 0.0  # s from a command to its effect
     blend: int = 0  # steps over which a plan is faded in, where the one before it goes on so long
+    deadline: float | None = None  # s that the planner may take; None: the budget
     anchor: str = "observed"  # time 0 of a plan; "arrived" compensates nothing and is there to be compared with
 
     def __post_init__(self):

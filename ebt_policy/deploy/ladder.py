@@ -1,0 +1,166 @@
+"""The rungs that a careful user climbs before a policy moves an arm: check, replay, shadow, dry, run.
+
+check   do robot, policy, limits and latencies fit?       nothing moves
+replay  a demonstration on the robot, slowed              the arm moves, without the policy
+shadow  the policy predicts, beside demonstrations        nothing moves
+dry     everything but the last step                      nothing moves, commands are reported
+run     the policy moves the arm
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ebt_policy.data.episodes import Episode, EpisodeData
+from ebt_policy.deploy.control import Tick
+from ebt_policy.deploy.plan import Plan, Planner, Request, Terms
+from ebt_policy.deploy.protocol import differences
+from ebt_policy.deploy.robot import Observation, Robot
+from ebt_policy.deploy.safety import SafeRobot
+from ebt_policy.deploy.schedule import Timing
+
+PROBES = 5  # plans that `check` times
+GOOD_ROUND_TRIP = 1e-3  # of the range of a number
+PATIENCE = 60.0  # s for a plan that nothing waits for
+
+
+class DryRobot:
+    """A robot that is looked at and never moved: what is commanded goes to `report`, and is what counts as sent."""
+
+    def __init__(self, robot: Robot, report: Callable[[np.ndarray], None]):
+        self.robot, self.report = robot, report
+        self.spec, self.motion = robot.spec, robot.motion
+
+    def __enter__(self) -> DryRobot:
+        self.robot.__enter__()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.robot.__exit__(*error)
+
+    def observe(self) -> Observation:
+        return self.robot.observe()
+
+    def command(self, action: np.ndarray) -> np.ndarray:
+        self.report(action)
+        return np.asarray(action, np.float32)
+
+
+def check(robot: SafeRobot, planner: Planner, terms: Terms, timing: Timing, observation_delay: float) -> list[str]:
+    """Of an entered robot: what fits, in words. ValueError at the first thing that does not."""
+    if wrong := differences(terms.spec, robot.spec.to_dict()):
+        raise ValueError(f"the policy was not trained for this robot: {'; '.join(wrong)}")
+    said = [f"robot and policy agree on {', '.join(terms.spec['obs'])}, {robot.spec.action} and {robot.spec.hz:g} Hz"]
+    look = _look(robot, terms)
+    said.append(_placed(robot, look))
+    obs = {k: np.stack([look.values[k]] * terms.observe) for k in terms.spec["obs"]}
+    seconds, plans = _timed(planner, obs, timing.budget)
+    timing.check(observation_delay + float(np.percentile(seconds, timing.percentile)))
+    said.append(
+        f"a plan takes {1000 * np.median(seconds):.1f} ms (median of {PROBES}), besides {1000 * timing.latency:.0f} ms "
+        f"assumed and {1000 * observation_delay:.0f} ms of observation; {1000 * timing.budget:.0f} ms can be hidden"
+    )
+    low, high = robot.spec.action.low, robot.spec.action.high
+    beyond = max(float(np.max([p.actions - high, low - p.actions])) for p in plans)
+    if beyond > high - low:
+        raise ValueError(
+            f"expected actions in [{low:g}, {high:g}], planned are up to {beyond:.2g} outside: other units?"
+        )
+    return [*said, f"planned actions are within the robot's range by {-beyond:.2g}"]
+
+
+def _look(robot: SafeRobot, terms: Terms) -> Observation:
+    """An observation with everything that the policy reads, and pictures that change."""
+    first = robot.observe()
+    if missing := sorted(set(terms.spec["obs"]) - set(first.values)):
+        raise ValueError(f"expected the observations {sorted(terms.spec['obs'])}, {', '.join(missing)} missing")
+    robot.clock.sleep_until(robot.clock.now() + 1 / robot.spec.hz)
+    second = robot.observe()
+    frozen = [k for k, v in first.values.items() if v.ndim >= 3 and np.array_equal(v, second.values[k])]
+    if frozen:
+        raise ValueError(f"expected pictures that change, {', '.join(frozen)} did not: is the camera running?")
+    return second
+
+
+def _placed(robot: SafeRobot, look: Observation) -> str:
+    measured = np.asarray(look.values[robot.motion.key], float).ravel().tolist()
+    outside, place = robot.limits.workspace.depth([measured]), np.round(measured, 3).tolist()
+    if outside > 0:
+        raise ValueError(
+            f"expected the arm inside of its workspace, it is {outside:.3f} outside at {place}: "
+            "move it there, or measure the workspace again"
+        )
+    return f"the arm is at {place}, {-outside:.3f} inside of its limits"
+
+
+def round_trip(normalizer, actions: np.ndarray) -> str:
+    """That (N, Da) actions survive normalising and back; ValueError otherwise. normalizer: a policy's."""
+    import torch  # only here: the policy is in this process, or there is nothing to check
+
+    given = torch.from_numpy(np.asarray(actions, np.float32))
+    error = (normalizer.unaction(normalizer.action(given)) - given).abs().max().item()
+    if not error <= GOOD_ROUND_TRIP:
+        raise ValueError(f"expected actions back from the normaliser, got an error of {error}: the weights are damaged")
+    return f"actions survive normalising and back to {error:.1e}"
+
+
+def replay(robot: SafeRobot, episode: Episode, slower: int = 1) -> float:
+    """Send a demonstration's actions, each `slower` times and, where they are displacements, so much shorter.
+
+    Returns the share of ticks in which the safety layer let them pass unchanged. The robot has been entered.
+    """
+    if slower < 1:
+        raise ValueError(f"expected to replay slower by a whole factor from 1 on, got {slower}")
+    actions = episode.action if episode.executed is None else episode.executed
+    share, hz, start = np.ones(robot.spec.action.dim, np.float32), robot.spec.hz, robot.clock.now()
+    if robot.spec.action.mode == "delta":
+        share[: robot.size + 3 * bool(robot.motion.turn)] = 1 / slower
+    before = robot.intervened
+    for k, action in enumerate(np.repeat(actions * share, slower, axis=0)):
+        robot.clock.sleep_until(start + k / hz)
+        robot.observe()
+        robot.command(action)
+        if robot.stopped:
+            raise RuntimeError(f"the replay was stopped: {robot.stopped}")
+    return 1 - (robot.intervened - before) / (slower * len(actions))
+
+
+def shadow(planner: Planner, terms: Terms, data: EpisodeData, episodes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Errors of planned against demonstrated actions (Da,), and those of an arm that never moves, as means of |.|."""
+    errors, idle = [], []
+    for i in episodes:
+        episode = data.episode(i)
+        for t in range(terms.observe - 1, len(episode) - terms.execute, terms.execute):
+            obs = {k: episode.obs[k][t - terms.observe + 1 : t + 1] for k in terms.spec["obs"]}
+            plan = planner(Request(t, obs, PATIENCE))
+            shown = episode.action[t : t + terms.execute]
+            errors.append(np.abs(plan.actions[: len(shown)] - shown).mean(0))
+            idle.append(np.abs(shown).mean(0))
+    if not errors:
+        raise ValueError(f"expected demonstrations longer than {terms.observe + terms.execute} steps, got none")
+    return np.mean(errors, 0), np.mean(idle, 0)
+
+
+def jumps(ticks: Sequence[Tick], joints: Sequence[int], scale: float, size: int, hz: float) -> tuple[float, float]:
+    """Largest and 95th percentile of the commanded displacements' acceleration at joints of plans, m/s^2.
+
+    For robots whose actions are displacements: of the first `size` numbers, `scale` m each.
+    """
+    moves = scale * np.stack([tick.sent[:size] for tick in ticks])  # (T, n) m a tick
+    at = [k for k in joints if 0 < k < len(moves)]
+    if not at:
+        return 0.0, 0.0
+    acceleration = np.linalg.norm(np.diff(moves, axis=0), axis=1)[np.array(at) - 1] * hz**2
+    return float(acceleration.max()), float(np.percentile(acceleration, 95))
+
+
+def _timed(planner: Planner, obs: dict[str, np.ndarray], budget: float) -> tuple[list[float], list[Plan]]:
+    seconds, plans = [], []
+    for i in range(PROBES + 1):
+        begin = time.perf_counter()
+        plans.append(planner(Request(-i - 1, obs, max(10.0, budget))))
+        seconds.append(time.perf_counter() - begin)
+    return seconds[1:], plans  # the first one warms up

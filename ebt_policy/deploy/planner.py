@@ -1,0 +1,76 @@
+"""A trained policy as a planner: numpy in, numpy out, in the process that has the weights."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from dataclasses import fields
+
+import numpy as np
+import torch
+
+from ebt_policy.core.energies import continuity, weight
+from ebt_policy.deploy.plan import Plan, PlanError, Request, Terms
+from ebt_policy.tasks.robot import Policy
+
+
+class LocalPlanner:
+    """Plans with a policy; how a plan joins the one before it is set here, as far as the method allows it.
+
+    continuity: weight of the energy that draws a plan to what is decided already; 0 for methods without an energy.
+    warm: start from the tail, its last action repeated, plus noise of this strength (of the normalised action's) and
+    not from noise alone; None starts from noise.
+    """
+
+    def __init__(self, policy: Policy, model: str = "", continuity: float = 0.0, warm: float | None = None):
+        if continuity and "extra" not in inspect.signature(policy.model.sample).parameters:
+            kind = type(policy.model).__name__
+            raise ValueError(f"expected a method with an energy for continuity={continuity}, got {kind}: set it to 0")
+        if policy.spec.hz is None:
+            raise ValueError("expected a policy whose data says its rate (spec.hz), got none: convert the data with it")
+        self.policy, self.continuity, self.warm = policy, continuity, warm
+        past, horizon = policy.horizon.observe - 1, policy.horizon
+        self.terms = Terms(policy.spec.to_dict(), horizon.observe, horizon.execute, horizon.predict - past, model)
+        self._offsets = np.arange(self.terms.plan) / policy.spec.hz
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        """What follows samples with `seed`."""
+        self._generator = torch.Generator(device=self.policy.device).manual_seed(seed)
+
+    def __call__(self, request: Request) -> Plan:
+        """PlanError for observations that do not fit the policy."""
+        start = time.perf_counter()
+        try:
+            obs = {k: torch.from_numpy(np.array(request.obs[k])[None]) for k in self.policy.spec.obs}
+            chunk = self.policy.predict_action(obs, self._generator, **self._joining(request.tail))
+        except (KeyError, ValueError) as error:
+            raise PlanError(f"the observations do not fit the policy: {error.args[0]}") from error
+        actions = chunk.plan[0, self.policy.horizon.observe - 1 :].float().cpu().numpy()  # (n, Da)
+        seconds = time.perf_counter() - start
+        energy = None if chunk.score is None else float(chunk.score()[0])
+        norm = None if chunk.grad_norm is None else float(chunk.grad_norm[0])
+        steps = int(chunk.steps[0])
+        return Plan(request.id, actions, self._offsets, steps, self._why(steps), seconds, energy, norm)
+
+    def _joining(self, tail: np.ndarray | None) -> dict:
+        """Arguments of predict_action that make a plan go on where the tail (m, Da) leads."""
+        if tail is None or (not self.continuity and self.warm is None):
+            return {}
+        known = torch.from_numpy(np.array(tail, np.float32))[: self.policy.horizon.predict]
+        if known.shape[1:] != (self.policy.spec.action.dim,):
+            raise ValueError(f"expected a tail (m, {self.policy.spec.action.dim}), got {tuple(known.shape)}")
+        known = known[None].to(self.policy.device)  # (1, m, Da)
+        joining = {"extra": [weight(self.continuity, continuity(known))]} if self.continuity else {}
+        if self.warm is not None:
+            missing = self.policy.horizon.predict - known.shape[1]
+            plan = torch.cat([known, known[:, -1:].expand(-1, missing, -1)], dim=1)
+            noise = torch.randn(plan.shape, generator=self._generator, device=plan.device)
+            joining["start"] = plan + self.warm * self.policy.normalizer.action_limits.half_range * noise
+        return joining
+
+    def _why(self, steps: int) -> str:
+        act = self.policy.model.act
+        if "steps" not in {f.name for f in fields(act)} or act.steps is None or steps >= act.steps:
+            return "steps"
+        return "converged" if getattr(act, "tol", 0) else "deadline"
