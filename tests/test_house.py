@@ -18,6 +18,7 @@ THIRD_PARTY = {  # top-level module -> where it may be imported
     "diffusers": r"ebt_policy/baselines/",
     "zarr": r"ebt_policy/data/",
     "h5py": r"ebt_policy/data/",
+    "tokenizers": r"ebt_policy/data/",
     "gymnasium": r"ebt_policy/(rollout|train/evaluate)|envs/",
     "matplotlib": r"ebt_policy/rollout/",
     "imageio": r"ebt_policy/rollout/",

@@ -12,15 +12,17 @@ from ebt_policy.core.ebt import EBT, ActConfig
 from ebt_policy.core.energy import EnergyTransformer
 from ebt_policy.core.heads import DotProduct, Quadratic, Residual, Scalar
 from ebt_policy.core.model import ConditionalModel, Loss, Sample
-from ebt_policy.core.objectives import NoisedStates, OwnIterates, PseudoHuber
+from ebt_policy.core.objectives import CrossEntropy, NoisedStates, OwnIterates, PseudoHuber
 from ebt_policy.core.replay import ReplayBuffer
+from ebt_policy.core.rotary import RotaryTransformer
 from ebt_policy.core.tokens import LinearTokens, LogitTokens, PatchTokens
-from ebt_policy.core.transformer import Transformer
+from ebt_policy.core.transformer import Prefix, Transformer, Trunk
 
 __all__ = [
     "EBT",
     "ActConfig",
     "ConditionalModel",
+    "CrossEntropy",
     "DescentConfig",
     "DotProduct",
     "EnergyFn",
@@ -31,14 +33,17 @@ __all__ = [
     "NoisedStates",
     "OwnIterates",
     "PatchTokens",
+    "Prefix",
     "PseudoHuber",
     "Quadratic",
     "ReplayBuffer",
     "Residual",
+    "RotaryTransformer",
     "Sample",
     "Scalar",
     "Step",
     "Transformer",
+    "Trunk",
     "descend",
     "energy_and_grad",
     "walk",

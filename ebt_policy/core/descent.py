@@ -136,6 +136,16 @@ def descend(*args, **kwargs) -> list[Step]:
     return list(walk(*args, **kwargs))
 
 
+def enter(y: Tensor, state: str) -> Tensor:
+    """Where a walk would take the energy of y (B, ...), without noise."""
+    return _ENTER[state](y, 0.0)
+
+
+def leave(at: Tensor, state: str) -> Tensor:
+    """A y (B, ...) that enters at `at`, where an energy was taken."""
+    return at.clamp_min(torch.finfo(at.dtype).tiny).log() if state == "simplex" else at
+
+
 class _Guard:
     """Remembers each sample's lowest point and takes back the steps that climbed (backtracking line search)."""
 

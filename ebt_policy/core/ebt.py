@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ebt_policy.core.descent import DescentConfig, EnergyFn, Step, descend, energy_and_grad, walk
+from ebt_policy.core.descent import DescentConfig, EnergyFn, Step, descend, energy_and_grad, enter, leave, walk
 from ebt_policy.core.energies import Extra
 from ebt_policy.core.energy import EnergyTransformer
 from ebt_policy.core.model import ConditionalModel, Loss, Sample
 from ebt_policy.core.objectives import Objective
-from ebt_policy.core.transformer import Transformer
+from ebt_policy.core.transformer import Prefix, Trunk
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,14 @@ class EBT(ConditionalModel):
 
     @classmethod
     def on_trunk(
-        cls, tokenize: nn.Module, trunk: Transformer, head: Callable[[int, int], nn.Module], **settings
+        cls, tokenize: nn.Module, trunk: Trunk, head: Callable[[int, int], nn.Module], landscapes: int = 0, **settings
     ) -> EBT:
         """An EBT over the energy tokenise -> trunk -> head(size of a token's raw vector, width of the trunk)."""
-        return cls(EnergyTransformer(tokenize, trunk, head(tokenize.size, trunk.dim)), **settings)
+        return cls(EnergyTransformer(tokenize, trunk, head(tokenize.size, trunk.dim), landscapes), **settings)
+
+    def read(self, ctx: Tensor, past: Prefix | None = None) -> Prefix:
+        """The context (B, n, D) after `past`, read once for all that `sample` will do with it."""
+        return self.net.trunk.read(ctx, past)
 
     def loss(
         self,
@@ -88,8 +92,11 @@ class EBT(ConditionalModel):
         self._bind, self._evaluate = torch.compile(self._bind), torch.compile(self._evaluate)
 
     @torch.no_grad()
-    def sample(self, ctx: Tensor, y0: Tensor, generator=None, extra: Sequence[Extra] = ()) -> Sample:
-        """Descend from y0 (B, ...), noise or a warm start, to a candidate that fits ctx (B, L, D)."""
+    def sample(self, ctx: Tensor | Prefix, y0: Tensor, generator=None, extra: Sequence[Extra] = ()) -> Sample:
+        """Descend from y0 (B, ...), noise or a warm start, to a candidate that fits ctx (B, L, D).
+
+        Where tokens have energies of their own, restarts are compared token by token.
+        """
         start_time, n = self.clock(), self.act.restarts
         if n > 1:  # candidate 0 starts at y0, the others at fresh noise; rows of a sample are neighbours
             fresh = torch.randn(len(y0), n - 1, *y0.shape[1:], generator=generator, device=y0.device, dtype=y0.dtype)
@@ -102,9 +109,11 @@ class EBT(ConditionalModel):
             if self.act.deadline is not None and self.clock() - start_time >= self.act.deadline:
                 break
         if n > 1 or self._returns_lowest:
-            return _pick(_scored(energy_fn, steps, self._returns_lowest), n)
-        y, score = steps[-1].y, torch.no_grad()(energy_fn)
-        return Sample(y, _moves(steps), _energies(steps), steps[-1].grad_norm, lambda: score(y, len(steps)))
+            return _pick(_scored(energy_fn, steps, self.act.state, self._returns_lowest), n)
+        y, score, state = steps[-1].y, torch.no_grad()(energy_fn), self.act.state
+        return Sample(
+            y, _moves(steps), _energies(steps), steps[-1].grad_norm, lambda: score(enter(y, state), len(steps))
+        )
 
     def _bind(self, ctx: Tensor) -> EnergyFn:
         return self.net.bind(ctx)
@@ -137,23 +146,31 @@ def _energies(steps: list[Step]) -> Tensor:
     return torch.stack([_total(s.energy) for s in steps])  # (K, B)
 
 
-def _scored(energy_fn: EnergyFn, steps: list[Step], lowest: bool) -> Sample:
+def _scored(energy_fn: EnergyFn, steps: list[Step], state: str, lowest: bool) -> Sample:
     """The walk's last or lowest state, whose energy is known already."""
-    y, energy, energies = steps[-1].y, energy_fn(steps[-1].y, len(steps)), _energies(steps)
+    y, energy = steps[-1].y, energy_fn(enter(steps[-1].y, state), len(steps))
     if lowest:
-        states, known = torch.stack([s.at for s in steps] + [y]), torch.stack([s.energy for s in steps] + [energy])
-        best = torch.cat([energies, _total(energy)[None]]).nan_to_num(nan=torch.inf).argmin(0)  # (B,)
-        rows = torch.arange(len(y), device=y.device)
-        y, energy = states[best, rows], known[best, rows]
-    return Sample(y, _moves(steps), energies, steps[-1].grad_norm, lambda: energy)
+        states = torch.stack([leave(s.at, state) for s in steps] + [y])
+        known = torch.stack([s.energy for s in steps] + [energy])  # (K+1, B) or (K+1, B, N)
+        best = known.nan_to_num(nan=torch.inf).argmin(0)
+        y, energy = _choose(states, best), _choose(known, best)
+    return Sample(y, _moves(steps), _energies(steps), steps[-1].grad_norm, lambda: energy)
 
 
 def _pick(sample: Sample, n: int) -> Sample:
-    """Of each n neighbouring rows the one with the lowest energy."""
+    """Of each n neighbouring rows the one with the lowest energy, for each token if tokens have energies."""
     if n == 1:
         return sample
-    energy = sample.score()
-    total = _total(energy).nan_to_num(nan=torch.inf)
-    rows = total.view(-1, n).argmin(1) + n * torch.arange(len(total) // n, device=total.device)
-    chosen = energy[rows]
-    return Sample(sample.y[rows], sample.steps[rows], sample.energies[:, rows], sample.grad_norm[rows], lambda: chosen)
+    y, energy = (x.unflatten(0, (-1, n)).transpose(0, 1) for x in (sample.y, sample.score()))  # (n, B, ...)
+    known = energy.nan_to_num(nan=torch.inf)
+    best = known.argmin(0)
+    y, chosen = _choose(y, best), _choose(energy, best)
+    row = (known if known.ndim == 2 else known.sum(2)).argmin(0)  # (B,), for what is known of whole rows only
+    rows = row + n * torch.arange(len(row), device=row.device)
+    return Sample(y, sample.steps[rows], sample.energies[:, rows], sample.grad_norm[rows], lambda: chosen)
+
+
+def _choose(states: Tensor, best: Tensor) -> Tensor:
+    """states (K, B, ...) and best, (B,) or (B, N) of numbers < K -> (B, ...)."""
+    places = torch.meshgrid(*[torch.arange(size, device=best.device) for size in best.shape], indexing="ij")
+    return states[best, *places]

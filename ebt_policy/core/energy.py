@@ -6,24 +6,33 @@ import torch
 from torch import Tensor, nn
 
 from ebt_policy.core.descent import EnergyFn
-from ebt_policy.core.transformer import Transformer
+from ebt_policy.core.transformer import Prefix, Trunk
 
 
 class EnergyTransformer(nn.Module):
     """E(y | ctx): (B,) when the trunk looks at "all", (B, N), one per token, when it looks at the "past"."""
 
-    def __init__(self, tokenize: nn.Module, trunk: Transformer, head: nn.Module):
+    def __init__(self, tokenize: nn.Module, trunk: Trunk, head: nn.Module, landscapes: int = 0):
+        """landscapes: steps that each have an energy of their own, through an embedding; 0 is one energy for all."""
         super().__init__()
         self.tokenize, self.trunk, self.head = tokenize, trunk, head
+        self.landscape = nn.Parameter(torch.zeros(landscapes, trunk.dim)) if landscapes else None
 
-    def bind(self, ctx: Tensor) -> EnergyFn:
-        """Fix the context (B, L, D), encoded here and only here; returns energy(y, k)."""
-        features = self.trunk.bind(ctx)
+    def bind(self, ctx: Tensor | Prefix) -> EnergyFn:
+        """Fix the context (B, L, D), encoded here and only here; returns energy(y, k).
+
+        Of a prefix that was read already, every candidate token is one for the place after it.
+        """
+        features = self.trunk.after(ctx) if isinstance(ctx, Prefix) else self.trunk.bind(ctx)
 
         def energy(y: Tensor, k: int) -> Tensor:
-            h = features(self.tokenize(y))  # (B, N, D)
+            h = features(self._tokens(y, k))  # (B, N, D)
             with torch.autocast(y.device.type, enabled=False):
                 per_token = self.head(self.tokenize.split(y), h.float())  # (B, N)
             return per_token if self.trunk.look == "past" else per_token.sum(-1)
 
         return energy
+
+    def _tokens(self, y: Tensor, k: int) -> Tensor:
+        tokens = self.tokenize(y)
+        return tokens if self.landscape is None else tokens + self.landscape[min(k, len(self.landscape) - 1)]

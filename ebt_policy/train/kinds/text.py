@@ -1,0 +1,58 @@
+"""Training a language model: a corpus in, rows of tokens and the perplexity on held-out documents out."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ebt_policy.core import LogitTokens, RotaryTransformer
+from ebt_policy.core.model import set_act
+from ebt_policy.data.text import load_tokenizer, packed
+from ebt_policy.tasks.text import LanguageModel, Perplexity, TextRows
+from ebt_policy.train import build
+from ebt_policy.train.checkpoint import CheckpointError, load_weights
+from ebt_policy.train.work import Work
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from tokenizers import Tokenizer
+
+
+def prepare(cfg: DictConfig) -> Work:
+    """The corpus cfg.task.corpus, split by cfg.validation and packed, and the model that cfg describes for it."""
+    task = cfg.task
+    data = packed(task.corpus, task.years, task.vocabulary, cfg.validation, Path(task.cache))
+    facts = {"spec": {"vocabulary": task.vocabulary, "context": task.context}, "data": data.facts}
+    held_out = TextRows(data.held_out, task.context)
+    return Work(
+        facts=facts,
+        examples=TextRows(data.train, task.context),
+        build=partial(language_model, cfg, training=True),
+        evals=(Perplexity(held_out, bytes_per_token=data.facts["held_out"]["bytes_per_token"]),),
+        files={"tokenizer.json": data.tokenizer},
+    )
+
+
+def language_model(cfg: DictConfig, training: bool = False) -> LanguageModel:
+    """The model that `cfg` (task, method, net) describes; `training` adds the rows that it keeps between updates."""
+    build.check_targets(cfg)
+    vocabulary, context, dim = cfg.task.vocabulary, cfg.task.context, cfg.net.dim
+    trunk = RotaryTransformer(dim, cfg.net.depth, cfg.net.heads)
+    model = build.make(cfg.method.model, tokenize=LogitTokens(vocabulary, dim), trunk=trunk)
+    replay = None
+    if cfg.method.get("replay") and training:
+        replay = build.make(cfg.method.replay, context=context, vocabulary=vocabulary)
+    return LanguageModel(vocabulary, context, dim, model, cfg.method.start, replay)
+
+
+def load_language_model(run: str | Path, **act) -> tuple[LanguageModel, Tokenizer]:
+    """The trained model of a run, ready to predict, and its tokeniser; `act` overrides how it samples (steps=4)."""
+    run = Path(run)
+    model = language_model(build.load_config(run, "text"))
+    load_weights(run, model)
+    set_act(model.model, **act)
+    path = run / "tokenizer.json"
+    if not path.exists():
+        raise CheckpointError(f"expected {path}, which does not exist: copy it along with the weights")
+    return model.eval().requires_grad_(False), load_tokenizer(path.read_text())
