@@ -7,6 +7,7 @@ Read in this order: `descent` (the one loop), `transformer` (the trunk), `heads`
 `objectives` (what training asks of it), `ebt` (the conditional model), `energies` (terms to add when acting).
 """
 
+from ebt_policy.core.contrastive import InfoNCE
 from ebt_policy.core.descent import DescentConfig, EnergyFn, Step, descend, energy_and_grad, walk
 from ebt_policy.core.ebt import EBT, ActConfig
 from ebt_policy.core.energy import EnergyTransformer
@@ -27,6 +28,7 @@ __all__ = [
     "DotProduct",
     "EnergyFn",
     "EnergyTransformer",
+    "InfoNCE",
     "LinearTokens",
     "LogitTokens",
     "Loss",

@@ -1,15 +1,18 @@
 """What distinguishes the rivals: their losses at known answers, their passes, what they refuse."""
 
+import math
+
 import pytest
 import torch
 from small_policies import error
 
 from ebt_policy.baselines.field import Field
 from ebt_policy.baselines.flow import EulerConfig, Flow
+from ebt_policy.baselines.ibc import DerivativeFree, ImplicitBC
 from ebt_policy.baselines.mip import Mip, TwoPasses
 from ebt_policy.baselines.regression import OnePass, Regression
 from ebt_policy.baselines.unet import ConditionalUnet
-from ebt_policy.core import LinearTokens, Transformer
+from ebt_policy.core import DescentConfig, InfoNCE, LinearTokens, Scalar, Transformer
 from ebt_policy.core.model import set_act
 
 
@@ -100,3 +103,37 @@ def test_settings_without_meaning_are_refused():
         net.bind(torch.randn(4, 2, 16))(torch.randn(4, 5, 3), torch.zeros(4))
     with pytest.raises(ValueError, match="Regression has no setting steps"):
         set_act(Regression(*parts(), OnePass()), steps=2)
+
+
+def learned_by_contrast(updates):
+    """A model that has learned by InfoNCE where in a square each of 16 contexts points to; targets and contexts."""
+    torch.manual_seed(0)
+    model = ImplicitBC.on_trunk(
+        LinearTokens(2, 32),
+        Transformer(32, 1, 2),
+        Scalar,
+        objective=InfoNCE(8),
+        train_walk=DescentConfig(steps=1, backprop="last"),
+        act=DerivativeFree(),
+    )
+    target = 1.6 * torch.rand(16, 1, 2) - 0.8
+    ctx = torch.cat([target, target.pow(2)], dim=-1) @ torch.randn(4, 32)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    for _ in range(updates):
+        optimizer.zero_grad()
+        model.loss(target, ctx, torch.randn_like(target)).total.backward()
+        optimizer.step()
+    return model.requires_grad_(False), target, ctx
+
+
+def test_implicit_behavioural_cloning_finds_what_it_learned():
+    model, target, ctx = learned_by_contrast(updates=300)
+    sample = model.sample(ctx, torch.randn_like(target), torch.Generator().manual_seed(0))
+    assert (sample.y - target).norm(dim=-1).median() < 0.15
+    assert sample.score().shape == (16,) and sample.energies.shape == (3, 16)
+
+
+def test_what_a_target_does_not_say_is_no_contrast():
+    model, target, ctx = learned_by_contrast(updates=0)
+    nothing = model.loss(target, ctx, torch.randn_like(target), weight=torch.zeros(16, 1, 1))
+    assert nothing.total.item() == pytest.approx(math.log(9), abs=1e-5)  # nine equal candidates
