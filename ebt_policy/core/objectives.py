@@ -64,6 +64,8 @@ class NoisedStates:
 
     The gradient field is then right around the data and not only along the path that this network happens to take,
     so that more descent steps than were trained stay good (compare equilibrium matching and denoising energies).
+    With one unit step and squared errors it is denoising score matching (Vincent, 2011) of an energy that is not told
+    the noise level: |y - dE/dy - target|^2 at y = target + s * noise is |dE/dy - s * noise|^2.
     """
 
     criterion: Criterion = squared_error
