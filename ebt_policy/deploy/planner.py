@@ -13,6 +13,8 @@ from ebt_policy.core.energies import continuity, weight
 from ebt_policy.deploy.plan import Plan, PlanError, Request, Terms
 from ebt_policy.tasks.robot import Policy
 
+GOOD_ROUND_TRIP = 1e-3  # in units of an action
+
 
 class LocalPlanner:
     """Plans with a policy; how a plan joins the one before it is set here, as far as the method allows it.
@@ -52,6 +54,14 @@ class LocalPlanner:
         norm = None if chunk.grad_norm is None else float(chunk.grad_norm[0])
         steps = int(chunk.steps[0])
         return Plan(request.id, actions, self._offsets, steps, self._why(steps), seconds, energy, norm)
+
+    def round_trip(self, actions: np.ndarray) -> float:
+        """Largest error of (N, Da) actions after normalising and back; ValueError if it is not negligible."""
+        given, normalizer = torch.from_numpy(np.asarray(actions, np.float32)), self.policy.normalizer
+        error = (normalizer.unaction(normalizer.action(given)) - given).abs().max().item()
+        if not error <= GOOD_ROUND_TRIP:
+            raise ValueError(f"expected actions back from the normaliser, got an error of {error}: damaged weights")
+        return error
 
     def _joining(self, tail: np.ndarray | None) -> dict:
         """Arguments of predict_action that make a plan go on where the tail (m, Da) leads."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ebt_policy.data.episodes import Episode
+from ebt_policy.data.spec import Spec
 from ebt_policy.deploy.control import Tick
 
 
@@ -23,12 +24,12 @@ class Recorder:
     def __call__(self, tick: Tick) -> None:
         self.ticks.append(tick)
 
-    def episode(self, keys: tuple[str, ...], success: bool | None = None, seed: int | None = None) -> Episode:
-        """Where nothing was due, what was sent stands for what was asked."""
+    def episode(self, spec: Spec, success: bool | None = None, seed: int | None = None) -> Episode:
+        """Observations of `spec`, actions within its range; where nothing was due, what was sent stands for it."""
         asked = [t.sent if t.asked is None or not np.isfinite(t.asked).all() else t.asked for t in self.ticks]
         return Episode(
-            obs={key: np.stack([t.observation.values[key] for t in self.ticks]) for key in keys},
-            action=np.stack(asked).astype(np.float32),
+            obs={key: np.stack([t.observation.values[key] for t in self.ticks]) for key in spec.obs},
+            action=np.clip(np.stack(asked), spec.action.low, spec.action.high).astype(np.float32),
             executed=np.stack([t.sent for t in self.ticks]).astype(np.float32),
             success=success,
             seed=seed,

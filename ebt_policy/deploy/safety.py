@@ -50,6 +50,7 @@ class SafeRobot:
 
     def __enter__(self) -> SafeRobot:
         self.robot.__enter__()
+        self.stopped = ""
         try:
             self.reset()
         except BaseException:
@@ -94,11 +95,13 @@ class SafeRobot:
             raise ValueError(f"expected an action of shape ({self.spec.action.dim},), got {asked.shape}")
         if not np.isfinite(asked).all():
             return self._held("the action is not finite", asked)
-        self._fresh = self.clock.now()
-        old = self._fresh - self._seen
-        if not self.stopped and old > self.limits.stale:
-            return self._held(f"the observation is {old:.2f} s old", asked)
-        return self._held(self.stopped, asked) if self.stopped else self._steer(asked, action)
+        now = self.clock.now()
+        if now - self._seen > self.limits.stale:
+            return self._held(f"the observation is {now - self._seen:.2f} s old", asked)
+        self._fresh = now
+        if self.stopped:
+            return self._held(self.stopped, asked)
+        return self._steer(np.clip(asked, self.spec.action.low, self.spec.action.high))
 
     def hold(self, cause: str) -> np.ndarray:
         """Brake and stand still, because nothing fresh is there to do; waiting too long sets off the watchdog."""
@@ -119,8 +122,8 @@ class SafeRobot:
         numbers, _, caught = self._moved([0.0] * self.size, [0.0] * 3)
         return self._send(numbers + self._gripper(None), _joined(self.stopped or cause, caught), asked)
 
-    def _steer(self, asked: np.ndarray, original: np.ndarray) -> np.ndarray:
-        """What the action asks for, as far as the limits go."""
+    def _steer(self, asked: np.ndarray) -> np.ndarray:
+        """What the action asks for, as far as the limits go; it is within the range that the controller accepts."""
         n, numbers = self.size, asked.tolist()
         wish = self._wish(numbers[:n])
         turn = [self.motion.turn * self.spec.hz * x for x in numbers[n : n + 3]] if self._turning else []
@@ -129,7 +132,7 @@ class SafeRobot:
         if gripper and gripper[0] != numbers[-1]:
             limited = _joined(limited, "gripper")
         cause = _joined(limited, caught)
-        return self._send(sent + gripper, cause, asked) if cause else self.robot.command(original)
+        return self._send(sent + gripper, cause, asked) if cause else self.robot.command(asked)
 
     def _wish(self, numbers: Vector) -> Vector:
         """The velocity (n,) that an action's first n numbers ask for."""
@@ -170,8 +173,8 @@ class SafeRobot:
         if not self._delta and any(math.dist(p, self._measured) > reach + SLACK for p in points[1:]):
             return False
         space = self.limits.workspace
-        outside = max(0.0, space.depth([start]))  # whoever is outside may stay, or come back, but go no further
-        return space.depth(points) <= outside + SLACK
+        deepest = space.depth(points)  # whoever is outside already may stay or come back, but go no further
+        return deepest <= SLACK or deepest <= space.depth([start]) + SLACK
 
     def _catch(self, start: Vector) -> tuple[Vector, str]:
         """Where to send an arm that cannot brake within all limits, because it is not where it was sent."""

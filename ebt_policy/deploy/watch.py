@@ -1,0 +1,80 @@
+"""Who watches a run: monitors that raise an alarm, and a person with a keyboard who stops the arm or lets it go on."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from typing import TextIO
+
+import numpy as np
+
+from ebt_policy.deploy.plan import Plan
+from ebt_policy.deploy.robot import Observation
+
+PICTURE_RANK = 3  # (H, W, C)
+GO_ON = "go"
+
+
+class FrozenPictures:
+    """Alarm when a camera has shown the very same picture for so many seconds: real ones never do."""
+
+    def __init__(self, seconds: float):
+        self.seconds = seconds
+        self._last: dict[str, tuple[float, np.ndarray]] = {}  # key -> since when, picture
+
+    def __call__(self, observation: Observation, plan: Plan | None) -> str:
+        for key, picture in observation.values.items():
+            if np.ndim(picture) < PICTURE_RANK:
+                continue
+            since, before = self._last.get(key, (observation.time, None))
+            if before is None or not np.array_equal(before, picture):
+                self._last[key] = (observation.time, picture)
+            elif observation.time - since > self.seconds:
+                return f"{key} has not changed for {observation.time - since:.1f} s: is the camera running?"
+        return ""
+
+
+class SteepPlans:
+    """Alarm when a plan ends on a slope: a gradient norm above `limit`, or not a number."""
+
+    def __init__(self, limit: float):
+        self.limit = limit
+
+    def __call__(self, observation: Observation, plan: Plan | None) -> str:
+        if plan is None or plan.grad_norm is None or plan.grad_norm <= self.limit:
+            return ""
+        wrong = "is not a number" if math.isnan(plan.grad_norm) else f"is {plan.grad_norm:.3g}"
+        return f"the gradient norm of plan {plan.id} {wrong}, expected at most {self.limit:g}"
+
+
+class Keyboard:
+    """An operator at a terminal: Enter stops the arm, the word `go` lets it go on after it was asked for.
+
+    lines: read in a thread of its own, as reading waits; ask: shows the operator a question, once for each stop.
+    """
+
+    def __init__(self, lines: TextIO, ask: Callable[[str], None]):
+        self._ask, self._asked = ask, ""
+        self._stop, self._go = threading.Event(), threading.Event()
+        threading.Thread(target=self._read, args=(lines,), daemon=True).start()
+
+    def wants_stop(self) -> bool:
+        wanted = self._stop.is_set()
+        self._stop.clear()
+        return wanted
+
+    def lets_go_on(self, why: str) -> bool:
+        if why != self._asked:
+            self._asked = why
+            self._go.clear()
+            self._ask(f"held: {why}. Type {GO_ON} to go on")
+        if not self._go.is_set():
+            return False
+        self._asked = ""
+        return True
+
+    def _read(self, lines: TextIO) -> None:
+        for line in lines:
+            (self._go if line.strip() == GO_ON else self._stop).set()
+        self._stop.set()  # a terminal that is gone watches nothing
