@@ -10,7 +10,7 @@ from tiny_runs import ROOT
 PACKAGES = sorted([*ROOT.glob("ebt_policy/**/*.py"), *ROOT.glob("envs/**/*.py")])
 SOURCES = PACKAGES + sorted([*ROOT.glob("scripts/*.py"), *ROOT.glob("tests/**/*.py")])
 THIRD_PARTY = {  # top-level module -> where it may be imported
-    "torch": r"ebt_policy/(?!data/(?!normalizer|windows))",
+    "torch": r"ebt_policy/(?!data/(?!normalizer|windows)|deploy/(?!planner))",
     "hydra": r"ebt_policy/train/(build|run|evaluate)\.py",
     "omegaconf": r"ebt_policy/train/(build|run|evaluate)\.py",
     "accelerate": r"ebt_policy/train/",
@@ -34,6 +34,7 @@ LAYERS = {  # part of ebt_policy -> the parts it may import, besides itself
     "tasks": ("core", "encoders", "data"),
     "rollout": ("tasks",),
     "train": ("core", "encoders", "data", "tasks", "rollout"),
+    "deploy": ("core", "data", "tasks"),
     "cli": (),
 }
 
