@@ -124,7 +124,8 @@ class Trunk(nn.Module):
         """Read the context (B, n, D) after `past` as a plain causal transformer does; once differentiable."""
         n, before = ctx.shape[1], 0 if past is None else len(past)
         x, turn = self.place(ctx, slice(before, before + n))
-        mask, keys_values = _causal(n, before + n, x.device), []
+        # a single token sees all before it and itself, which takes no joining of its key to theirs
+        mask, keys_values = _causal(n, before if n == 1 and before else before + n, x.device), []
         for i, block in enumerate(self.blocks):
             old = None if past is None else past.keys_values[i]
             x, own = block(x, old, mask, True, turn)
