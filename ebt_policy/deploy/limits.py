@@ -48,10 +48,28 @@ class Workspace:
                 worst = max(worst, low - x, x - high)
             for normal, offset in self.planes:
                 worst = max(worst, offset - sum(a * x for a, x in zip(normal, point, strict=True)))
-        for centre, radius in self.spheres:
-            ways = zip(path, path[1:], strict=False) if len(path) > 1 else [(path[0], path[0])]
-            worst = max(worst, radius - min(_distance(centre, a, b) for a, b in ways))
+        return max(worst, self._in_spheres(path)) + self.margin
+
+    def reach(self, start: Vector, moves: Sequence[Vector]) -> float:
+        """How far outside an arm may be sent that follows each of these moves (n,) wholly, partly or not at all."""
+        worst = -math.inf
+        for i, (low, x, high) in enumerate(zip(self.low, start, self.high, strict=True)):
+            worst = max(worst, low - x - sum(min(0.0, m[i]) for m in moves))
+            worst = max(worst, x + sum(max(0.0, m[i]) for m in moves) - high)
+        for normal, offset in self.planes:
+            along = [sum(a * x for a, x in zip(normal, m, strict=True)) for m in (start, *moves)]
+            worst = max(worst, offset - along[0] - sum(min(0.0, x) for x in along[1:]))
+        for first in range(len(moves)) if self.spheres else ():
+            path = [start]
+            for move in moves[first:]:
+                path.append([x + m for x, m in zip(path[-1], move, strict=True)])
+            worst = max(worst, self._in_spheres(path))
         return worst + self.margin
+
+    def _in_spheres(self, path: Sequence[Vector]) -> float:
+        ways = list(zip(path, path[1:], strict=False)) or [(path[0], path[0])]
+        depths = (radius - min(_distance(centre, a, b) for a, b in ways) for centre, radius in self.spheres)
+        return max(depths, default=-math.inf)
 
     def nearest(self, point: Vector) -> Vector:
         """The point, or one inside that is close to it."""

@@ -92,15 +92,21 @@ class SimRobot:
     def reset(self, seed: int, options: dict[str, Any] | None = None) -> None:
         """To the initial state of `seed`, which delays are drawn from as well; options: the environment's own."""
         self._rng = np.random.default_rng(seed)
-        values, info = self.env.reset(seed=seed, options=options)
+        self._values, _ = self.env.reset(seed=seed, options=options)
         self.success = False
         self._commands: list[tuple[float, np.ndarray]] = []  # (takes effect, action), in order
         self._effective = np.zeros(self.spec.action.dim, np.float32)
         now = self.clock.now()
-        self._reports = [(now, Observation(now, values))]  # (arrives, observation), as measured
+        self._stepped, self._reports = (
+            now,
+            [(now, Observation(now, self._values))],
+        )  # (arrives, observation), as measured
 
     def observe(self) -> Observation:
         now = self.clock.now() + EPSILON
+        if now > self._stepped + 1 / self.spec.hz + 2 * EPSILON:  # nothing was commanded: the world stands still
+            self._stepped = now - 1 / self.spec.hz
+            self._reports.append((now + self.delays.observation, Observation(now, self._values)))
         arrived = [i for i, (arrives, _) in enumerate(self._reports) if arrives <= now]
         del self._reports[: arrived[-1]]  # measured before the newest that is here
         return self._reports[0][1]
@@ -111,12 +117,13 @@ class SimRobot:
         self._commands.append((now + self.delays.command, sent))
         while self._commands and self._commands[0][0] <= now + EPSILON:
             self._effective = self._commands.pop(0)[1]
-        values, _, _, _, info = self.env.step(self._effective)
+        self._values, _, _, _, info = self.env.step(self._effective)
+        self._stepped = now
         self.success = self.success or bool(info.get("success", False))
         if self._rng.random() >= self.delays.dropped:
             measured = now + 1 / self.spec.hz
             late = self.delays.observation + self.delays.jitter * self._rng.random()
-            self._reports.append((measured + late, Observation(measured, values)))
+            self._reports.append((measured + late, Observation(measured, self._values)))
         return sent
 
 

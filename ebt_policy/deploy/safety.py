@@ -21,6 +21,7 @@ from ebt_policy.deploy.motion import SLACK, Glide, Vector
 from ebt_policy.deploy.robot import Observation, Robot
 
 SAME = 1e-7  # m/s, rad/s: closer wishes count as fulfilled
+TOUCH = 5e-7  # m, rad: what a measured float32 is off by
 KEPT = 100_000  # interventions
 REASONABLE_STOP = 200  # ticks within which leaving brakes to a standstill
 
@@ -165,16 +166,17 @@ class SafeRobot:
 
     def _allowed(self, start: Vector, path: list[Vector]) -> bool:
         """Whether braking along these velocities stays in the workspace and within reach of where the arm is."""
-        points, point = [start], start
-        for velocity in path:
-            point = _onward(point, velocity, 1 / self.spec.hz)
-            points.append(point)
-        reach = self.limits.motion.step
-        if not self._delta and any(math.dist(p, self._measured) > reach + SLACK for p in points[1:]):
-            return False
-        space = self.limits.workspace
-        deepest = space.depth(points)  # whoever is outside already may stay or come back, but go no further
-        return deepest <= SLACK or deepest <= space.depth([start]) + SLACK
+        dt, space = 1 / self.spec.hz, self.limits.workspace
+        if self._delta:
+            deepest = space.reach(start, [[dt * x for x in velocity] for velocity in path])
+        else:
+            points = [start]
+            for velocity in path:
+                points.append(_onward(points[-1], velocity, dt))
+            if any(math.dist(p, self._measured) > self.limits.motion.step + SLACK for p in points[1:]):
+                return False
+            deepest = space.depth(points)
+        return deepest <= TOUCH or deepest <= space.depth([start]) + SLACK  # who is outside may stay or come back
 
     def _catch(self, start: Vector) -> tuple[Vector, str]:
         """Where to send an arm that cannot brake within all limits, because it is not where it was sent."""
