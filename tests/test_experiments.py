@@ -8,7 +8,7 @@ from ebt_policy.data.store import open_episodes
 from ebt_policy.data.windows import WindowDataset
 from ebt_policy.train.build import load_policy
 from ebt_policy.train.log import read_log
-from ebt_policy.train.run import train_policy
+from ebt_policy.train.run import train_run
 
 OTHER_KINDS = ("text_", "image_")  # of tasks, with tests of their own
 
@@ -32,7 +32,7 @@ VARIANTS = {  # what the comments in the configs offer
 
 def trains_and_acts(run, store, *overrides):
     cfg = compose_train(run, store, *overrides, "fit.compile=false", "fit.log_every=1", updates=2)
-    train_policy(cfg)
+    train_run(cfg)
     assert [row["update"] for row in read_log(run / "train.jsonl")] == [1, 2]
     policy = load_policy(run)
     obs = WindowDataset(open_episodes(store), 2, 4).batch(torch.arange(3)).obs

@@ -32,7 +32,7 @@ from ebt_policy.train.work import Work
 MAY_CHANGE = ("run", "resume", "fit", "wandb")  # when a run is resumed: where it lies, how long and how it is trained
 
 
-def train(cfg: DictConfig) -> nn.Module:
+def train_run(cfg: DictConfig) -> nn.Module:
     """Train what `cfg` (configs/train.yaml) describes into the folder cfg.run; returns the averaged task module.
 
     Of several processes (accelerate launch) only the main one touches the folder.
@@ -62,9 +62,6 @@ def train(cfg: DictConfig) -> nn.Module:
         finally:
             log.close()
     return averaged
-
-
-train_policy = train  # of a robot's task
 
 
 def prepare(cfg: DictConfig) -> Work:

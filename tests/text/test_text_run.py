@@ -15,7 +15,7 @@ from ebt_policy.train.build import load_policy
 from ebt_policy.train.checkpoint import CheckpointError
 from ebt_policy.train.kinds.text import load_language_model
 from ebt_policy.train.log import RunLog, read_log
-from ebt_policy.train.run import train
+from ebt_policy.train.run import train_run
 
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs" / "experiment").glob("text_*.yaml"))
 KEPT = "method.replay.size=8"
@@ -32,7 +32,7 @@ def runs(folder, tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     for name in EXPERIMENTS:
         more = [KEPT, "fit.save_every=0"] if name == "text_ebt_s2" else []
-        train(compose_text(root / name, folder, f"experiment={name}", *more))
+        train_run(compose_text(root / name, folder, f"experiment={name}", *more))
     return {name: root / name for name in EXPERIMENTS}
 
 
@@ -73,8 +73,8 @@ def test_a_run_that_stopped_midway_resumes_to_the_same_end_with_its_kept_rows(ru
     settings = (folder, "experiment=text_ebt_s2", KEPT, "fit.save_every=0")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(RunLog, "write", interrupted)
-        train(compose_text(tmp_path, *settings))
-    train(compose_text(tmp_path, *settings, "resume=true"))
+        train_run(compose_text(tmp_path, *settings))
+    train_run(compose_text(tmp_path, *settings, "resume=true"))
     for name in ("module", "ema", "optimizer"):
         one, other = (
             safetensors.torch.load_file(next((run / "resume").glob("0*")) / f"{name}.safetensors")
@@ -95,14 +95,14 @@ def test_a_model_for_writing_carries_no_kept_rows_and_its_thinking_can_be_set(ru
 def test_a_checkpoint_of_another_kind_of_task_is_refused_by_name(runs, store, tmp_path):
     with pytest.raises(CheckpointError, match="holds a text model, expected one of kind robot"):
         load_policy(runs["text_transformer"])
-    train(compose_train(tmp_path, store, updates=1))
+    train_run(compose_train(tmp_path, store, updates=1))
     with pytest.raises(CheckpointError, match="holds a robot model, expected one of kind text"):
         load_language_model(tmp_path)
 
 
 def test_a_task_of_an_unknown_kind_is_refused_with_the_known_ones(folder, tmp_path):
     with pytest.raises(ValueError, match="task.kind must be one of .*robot.*text.*, got 'music'"):
-        train(compose_text(tmp_path / "run", folder, "experiment=text_ebt_s1", "task.kind=music"))
+        train_run(compose_text(tmp_path / "run", folder, "experiment=text_ebt_s1", "task.kind=music"))
     assert not (tmp_path / "run").exists()
 
 

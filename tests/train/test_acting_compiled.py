@@ -11,7 +11,7 @@ from ebt_policy.data.store import open_episodes
 from ebt_policy.data.windows import WindowDataset
 from ebt_policy.rollout.result import flops_per_chunk
 from ebt_policy.train import build
-from ebt_policy.train.run import train_policy
+from ebt_policy.train.run import train_run
 
 
 def tiny(run, store, method):
@@ -64,7 +64,7 @@ def test_machine_code_of_the_energys_gradient_gives_the_same_actions(store, tmp_
 
 
 def test_loading_to_act_compiled_without_a_compiler_says_what_to_install(store, tmp_path, monkeypatch):
-    train_policy(compose_train(tmp_path, store, updates=1))
+    train_run(compose_train(tmp_path, store, updates=1))
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(ValueError, match="compile=true needs a C\\+\\+ compiler, no-such-compiler is not there"):
         build.load_policy(tmp_path, compile=True)

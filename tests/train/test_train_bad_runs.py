@@ -18,14 +18,14 @@ from ebt_policy.cli import fail_cleanly
 from ebt_policy.train.build import check_targets, load_policy
 from ebt_policy.train.checkpoint import CheckpointError
 from ebt_policy.train.evaluate import check_environment, evaluate_run
-from ebt_policy.train.run import train_policy
+from ebt_policy.train.run import train_run
 
 
 @pytest.fixture(scope="module")
 def run(store, tmp_path_factory):
     """A finished run, which no test changes."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    train_policy(compose_train(folder, store, "task.env=ToyArm-v0", updates=2))
+    train_run(compose_train(folder, store, "task.env=ToyArm-v0", updates=2))
     return folder
 
 
@@ -53,41 +53,41 @@ def contents(folder):
 def test_a_folder_that_holds_a_run_is_not_overwritten(run, store):
     before = contents(run)
     with pytest.raises(CheckpointError, match="holds a run already: set resume=true .*or run=<another folder>"):
-        train_policy(compose_train(run, store))
+        train_run(compose_train(run, store))
     assert contents(run) == before
 
 
 def test_a_run_is_resumed_with_the_settings_it_has(run, store):
     before = contents(run)
     with pytest.raises(CheckpointError, match="trained with another method, net: resume with the same settings"):
-        train_policy(compose_train(run, store, "task.env=ToyArm-v0", "resume=true", "method=diffusion", "net.dim=32"))
+        train_run(compose_train(run, store, "task.env=ToyArm-v0", "resume=true", "method=diffusion", "net.dim=32"))
     assert contents(run) == before
 
 
 def test_a_run_is_resumed_on_the_data_it_has(run, tmp_path):
     other = make_store(tmp_path / "other.zarr.zip", episodes=5)
     with pytest.raises(CheckpointError, match="trained with another task, data"):
-        train_policy(compose_train(run, other, "task.env=ToyArm-v0", "resume=true"))
+        train_run(compose_train(run, other, "task.env=ToyArm-v0", "resume=true"))
 
 
 def test_there_is_nothing_to_resume_in_an_empty_folder(store, tmp_path):
     with pytest.raises(CheckpointError, match="holds no run to resume: start it without resume=true"):
-        train_policy(compose_train(tmp_path, store, "resume=true"))
+        train_run(compose_train(tmp_path, store, "resume=true"))
 
 
 def test_weights_without_a_save_are_not_trained_over(run, store, tmp_path):
     for name in ("config.yaml", "weights.safetensors"):
         (tmp_path / name).write_bytes((run / name).read_bytes())
     with pytest.raises(CheckpointError, match="expected a save in .*, found none"):
-        train_policy(compose_train(tmp_path, store, "task.env=ToyArm-v0", "resume=true"))
+        train_run(compose_train(tmp_path, store, "task.env=ToyArm-v0", "resume=true"))
 
 
 def test_two_runs_at_once_in_one_folder_are_refused(store, tmp_path):
     with open(tmp_path / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(CheckpointError, match="another process is training in .*: wait for it, or set run="):
-            train_policy(compose_train(tmp_path, store))
-    train_policy(compose_train(tmp_path, store, updates=1))
+            train_run(compose_train(tmp_path, store))
+    train_run(compose_train(tmp_path, store, updates=1))
 
 
 # the command line
@@ -149,7 +149,7 @@ HOSTILE = [
     "ebt_policy.corelib.Thing",
     "ebt_policy.train.build.hydra.utils.get_class",
     "ebt_policy.train.build._make",
-    "ebt_policy.train.run.train_policy",
+    "ebt_policy.train.run.train_run",
     "ebt_policy.data.store.write_store",
     "ebt_policy.tasks.robot.torch.hub.load",
     "../ebt_policy.core.EBT",

@@ -24,7 +24,7 @@ from ebt_policy.train.checkpoint import (
     save_training,
     save_weights,
 )
-from ebt_policy.train.run import train_policy
+from ebt_policy.train.run import train_run
 
 
 def state_of(value=0.0, update=0, size=3):
@@ -42,7 +42,7 @@ def state_of(value=0.0, update=0, size=3):
 @pytest.fixture
 def run(store, tmp_path):
     """A finished run of one update."""
-    train_policy(compose_train(tmp_path / "run", store, "validation=0", updates=1))
+    train_run(compose_train(tmp_path / "run", store, "validation=0", updates=1))
     return tmp_path / "run"
 
 
@@ -153,7 +153,7 @@ def test_weights_of_another_net_are_refused_whole(run):
 
 
 def test_weights_of_another_width_are_refused(run, store, tmp_path):
-    train_policy(compose_train(tmp_path / "wide", store, "net.dim=32", updates=1))
+    train_run(compose_train(tmp_path / "wide", store, "net.dim=32", updates=1))
     (run / "weights.safetensors").write_bytes((tmp_path / "wide" / "weights.safetensors").read_bytes())
     with pytest.raises(CheckpointError, match=r"0 tensors missing .*, 0 unknown .*, \d+ of another shape"):
         load_policy(run)
@@ -184,7 +184,7 @@ def test_a_damaged_save_is_named_on_resume(run, store, name):
     edit(path, lambda data: data[:10])
     weights = (run / "weights.safetensors").read_bytes()
     with pytest.raises(CheckpointError, match=name):
-        train_policy(compose_train(run, store, "validation=0", "resume=true", updates=2))
+        train_run(compose_train(run, store, "validation=0", "resume=true", updates=2))
     assert (run / "weights.safetensors").read_bytes() == weights
 
 

@@ -10,13 +10,13 @@ from tiny_runs import compose_train
 from torch import nn
 
 from ebt_policy.train.log import read_log
-from ebt_policy.train.run import train_policy
+from ebt_policy.train.run import train_run
 
 
 def losses(run, store, *more, updates=4):
     """Loss and gradient norm of every update."""
     settings = ("fit.precision=fp32", "fit.log_every=1", "validation=0")
-    train_policy(compose_train(run, store, *settings, *more, updates=updates))
+    train_run(compose_train(run, store, *settings, *more, updates=updates))
     return [(row["loss"], row["grad_norm"]) for row in read_log(run / "train.jsonl")]
 
 
@@ -51,4 +51,4 @@ def test_an_update_of_several_descent_steps_is_traced_whole(store, tmp_path, mon
 def test_compiling_without_a_compiler_says_what_to_install(store, tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(ValueError, match="needs a C\\+\\+ compiler, no-such-compiler is not there: install it, or"):
-        train_policy(compose_train(tmp_path, store, "fit.compile=true"))
+        train_run(compose_train(tmp_path, store, "fit.compile=true"))

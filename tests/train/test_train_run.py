@@ -19,7 +19,7 @@ from ebt_policy.data.store import open_episodes
 from ebt_policy.data.windows import WindowDataset
 from ebt_policy.train.build import load_policy
 from ebt_policy.train.log import RunLog, read_log
-from ebt_policy.train.run import train_policy
+from ebt_policy.train.run import train_run
 
 REPLAY = "method.replay={_target_: ebt_policy.core.ReplayBuffer, share: 0.5}"
 OFTEN = "fit.save_every=0"
@@ -55,7 +55,7 @@ def observations(store, count=5):
 def trained(store, tmp_path_factory):
     """A finished run with replay, and the averaged policy that training returned."""
     run = tmp_path_factory.mktemp("runs") / "whole"
-    policy = train_policy(compose_train(run, store, REPLAY, LEARN_STEP, EACH, updates=12))
+    policy = train_run(compose_train(run, store, REPLAY, LEARN_STEP, EACH, updates=12))
     return run, policy
 
 
@@ -72,9 +72,9 @@ def test_a_run_that_stopped_midway_resumes_to_the_same_end_with_its_kept_candida
     settings = (store, REPLAY, LEARN_STEP, EACH, OFTEN)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(RunLog, "write", interrupted)
-        train_policy(compose_train(tmp_path, *settings, updates=12))
+        train_run(compose_train(tmp_path, *settings, updates=12))
     assert weights(next((tmp_path / "resume").glob("0*")), "module")["replay.age"].max() > 0
-    train_policy(compose_train(tmp_path, *settings, "resume=true", updates=12))
+    train_run(compose_train(tmp_path, *settings, "resume=true", updates=12))
     assert_same_end(trained[0], tmp_path)
     assert numbers(trained[0]) == numbers(tmp_path)
 
@@ -82,7 +82,7 @@ def test_a_run_that_stopped_midway_resumes_to_the_same_end_with_its_kept_candida
 def test_a_run_that_was_killed_at_a_random_moment_resumes_to_the_same_end(store, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     settings = (OFTEN, EACH, "method=diffusion", "method.model.act.steps=3")
-    train_policy(compose_train(whole, store, *settings, updates=60))
+    train_run(compose_train(whole, store, *settings, updates=60))
     command = [sys.executable, str(ROOT / "scripts/train.py"), *overrides(killed, store, 60), *settings]
     process = subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
     while not (killed / "weights.safetensors").exists():
@@ -92,28 +92,28 @@ def test_a_run_that_was_killed_at_a_random_moment_resumes_to_the_same_end(store,
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    train_policy(compose_train(killed, store, *settings, "resume=true", updates=60))
+    train_run(compose_train(killed, store, *settings, "resume=true", updates=60))
     assert_same_end(whole, killed)
     assert numbers(whole) == numbers(killed)
 
 
 def test_a_run_that_was_killed_before_its_first_save_starts_over(store, tmp_path, monkeypatch):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    train_policy(compose_train(whole, store))
+    train_run(compose_train(whole, store))
 
     def killed_early(self, row):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(RunLog, "write", killed_early)
-        train_policy(compose_train(killed, store))
-    train_policy(compose_train(killed, store, "resume=true"))
+        train_run(compose_train(killed, store))
+    train_run(compose_train(killed, store, "resume=true"))
     assert_same_end(whole, killed)
 
 
 def test_a_finished_run_goes_on_when_its_budget_grows(store, tmp_path):
-    train_policy(compose_train(tmp_path, store, updates=4))
-    train_policy(compose_train(tmp_path, store, "resume=true", updates=8))
+    train_run(compose_train(tmp_path, store, updates=4))
+    train_run(compose_train(tmp_path, store, "resume=true", updates=8))
     assert [row["update"] for row in numbers(tmp_path)] == [2, 4, 6, 8]
 
 
@@ -153,7 +153,7 @@ def test_acting_settings_are_changed_on_loading(trained):
 def test_lower_precision_trains_to_about_the_same_losses(store, tmp_path, precision):
     losses = []
     for name in ("fp32", precision):
-        train_policy(compose_train(tmp_path / name, store, f"fit.precision={name}", EACH))
+        train_run(compose_train(tmp_path / name, store, f"fit.precision={name}", EACH))
         losses.append([row["loss"] for row in numbers(tmp_path / name)])
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 

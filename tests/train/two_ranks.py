@@ -6,14 +6,14 @@ from pathlib import Path
 import hydra
 import safetensors.torch
 
-from ebt_policy.train.run import train_policy
+from ebt_policy.train.run import train_run
 
 CONFIGS = str(Path(__file__).resolve().parents[2] / "configs")
 
 
 @hydra.main(config_path=CONFIGS, config_name="train", version_base="1.3")
 def main(cfg):
-    policy = train_policy(cfg)
+    policy = train_run(cfg)
     own = {name: value for name, value in policy.state_dict().items() if not name.startswith("replay")}
     safetensors.torch.save_file(own, f"rank{os.environ['RANK']}.safetensors")
 
