@@ -53,6 +53,7 @@ class HeldOutError:
         metrics = {"val_error": error[batch.foreseen[:, policy.horizon.run]].mean().item()}
         if chunk.energies is not None:
             metrics["val_energy_drop"] = (chunk.energies[0] - chunk.score()).mean().item()
+        if chunk.grad_norm is not None:
             metrics["val_energy_grad"] = chunk.grad_norm.mean().item()
         return metrics
 
