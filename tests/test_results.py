@@ -1,0 +1,36 @@
+"""The tables of the README: what is measured is written between their markers, and nothing else is touched."""
+
+import runpy
+
+import pytest
+from omegaconf import OmegaConf
+from tiny_runs import ROOT
+
+SCRIPT = runpy.run_path(str(ROOT / "scripts" / "results.py"))
+
+
+def measured(rate, latency):
+    summary = {"success_rate": rate, "interval": [rate - 0.1, rate]}
+    return {"summary": summary, "timing": {"latency_median": latency}, "compute": {"flops_per_chunk": 2.5e7}}
+
+
+def test_a_cell_has_rate_interval_latency_and_flops_or_says_that_there_is_none():
+    assert SCRIPT["_cell"](measured(0.9, 0.0112)) == "90 [80, 90]<br>11 ms, 25 MFLOP"
+    assert SCRIPT["_cell"](None) == "-"
+
+
+def test_the_headline_names_its_cells_in_their_order():
+    cfg = OmegaConf.create({"episodes": 100, "headline": {"cells": ["EBT@2", "DDIM-10"]}})
+    results = {"DDIM-10": measured(0.8, 0.02), "EBT@2": measured(0.9, 0.0112)}
+    text = SCRIPT["_headline"](cfg, "square", results)
+    assert text.startswith("Square, 100 initial states")
+    assert text.endswith("**EBT@2 90 [80, 90] at 11 ms**; DDIM-10 80 [70, 80] at 20 ms.")
+
+
+def test_only_what_stands_between_the_markers_is_rewritten(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("before <!-- t -->\nold\n<!-- /t --> after")
+    SCRIPT["_rewrite"](readme, "t", "new")
+    assert readme.read_text() == "before <!-- t -->\nnew\n<!-- /t --> after"
+    with pytest.raises(ValueError, match="expected the markers <!-- u -->"):
+        SCRIPT["_rewrite"](readme, "u", "new")
