@@ -5,19 +5,13 @@ The trunk alone, without candidates: rotary positions, RMSNorm, SwiGLU, and an o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
+from ebt_policy.baselines.regression import OnePass
 from ebt_policy.core.model import ConditionalModel, Loss, Sample
 from ebt_policy.core.objectives import CrossEntropy
 from ebt_policy.core.transformer import Prefix, Trunk
-
-
-@dataclass(frozen=True)
-class OnePass:
-    """How to sample: there is nothing to choose."""
 
 
 class TransformerLM(ConditionalModel):

@@ -6,7 +6,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from tiny_runs import ROOT
 
-from ebt_policy.baselines.transformer_lm import OnePass, TransformerLM
+from ebt_policy.baselines.regression import OnePass
+from ebt_policy.baselines.transformer_lm import TransformerLM
 from ebt_policy.core import (
     EBT,
     ActConfig,
