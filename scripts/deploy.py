@@ -17,7 +17,7 @@ import hydra
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from ebt_policy.cli import fail_cleanly
+from ebt_policy.cli import explain, fail_cleanly
 from ebt_policy.data.spec import Spec
 from ebt_policy.data.store import open_episodes, write_store
 from ebt_policy.deploy import ladder
@@ -230,4 +230,5 @@ def report_causes(robot: SafeRobot) -> None:
 
 
 if __name__ == "__main__":
+    explain("deploy", __doc__)
     main()

@@ -12,7 +12,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from ebt_policy.cli import fail_cleanly
+from ebt_policy.cli import explain, fail_cleanly
 from ebt_policy.deploy.planner import LocalPlanner
 from ebt_policy.deploy.serve import Address, PolicyServer
 from ebt_policy.train.build import load_policy
@@ -46,4 +46,5 @@ async def serve(server: PolicyServer) -> None:
 
 
 if __name__ == "__main__":
+    explain("serve", __doc__)
     main()
