@@ -13,6 +13,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from torch import Tensor, nn
 
 from ebt_policy.baselines.field import LEVELS, Field, FieldModel, Network, for_each
+from ebt_policy.core.descent import like
 from ebt_policy.core.model import Loss, Sample
 from ebt_policy.core.transformer import Transformer
 
@@ -56,7 +57,7 @@ class Diffusion(FieldModel):
     def loss(self, target: Tensor, ctx: Tensor, y0: Tensor, generator=None, weight: Tensor | float = 1.0) -> Loss:
         """target and y0, the noise, (B, N, P); ctx (B, L, D)."""
         t = torch.randint(self.levels, (len(y0),), generator=generator, device=y0.device)
-        abar = self.abar[t].view(-1, *[1] * (y0.ndim - 1))
+        abar = like(self.abar[t], y0)
         noised = abar.sqrt() * target + (1 - abar).sqrt() * y0
         error = (self.net.bind(ctx)(noised, t).float() - y0).pow(2)
         return Loss((weight * error).mean(), {})

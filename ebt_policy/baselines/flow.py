@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ebt_policy.baselines.field import LEVELS, FieldModel, for_each
+from ebt_policy.core.descent import like
 from ebt_policy.core.model import Loss, Sample
 
 
@@ -31,7 +32,7 @@ class Flow(FieldModel):
     def loss(self, target: Tensor, ctx: Tensor, y0: Tensor, generator=None, weight: Tensor | float = 1.0) -> Loss:
         """target and y0, the noise, (B, N, P); ctx (B, L, D)."""
         t = torch.rand(len(y0), generator=generator, device=y0.device)
-        between = torch.lerp(y0, target, t.view(-1, *[1] * (y0.ndim - 1)))
+        between = torch.lerp(y0, target, like(t, y0))
         error = (self.net.bind(ctx)(between, LEVELS * t).float() - (target - y0)).pow(2)
         return Loss((weight * error).mean(), {})
 

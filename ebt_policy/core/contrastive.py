@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ebt_policy.core.descent import EnergyFn
+from ebt_policy.core.descent import EnergyFn, per_sample
 from ebt_policy.core.model import Loss
 
 
@@ -31,7 +31,7 @@ class InfoNCE:
 
     def __call__(self, energy_fn: EnergyFn, target, y0, walk, generator=None, weight=1.0) -> Loss:
         line_up = [target] + [self._other(target, generator, weight) for _ in range(self.negatives)]
-        energy = torch.stack([_per_sample(energy_fn(y, 0)) for y in line_up], dim=1)  # (B, 1 + negatives)
+        energy = torch.stack([per_sample(energy_fn(y, 0)) for y in line_up], dim=1)  # (B, 1 + negatives)
         loss = cross_entropy(-energy, torch.zeros(len(target), dtype=torch.long, device=target.device))
         return Loss(loss, {"energy_gap": (energy[:, 1:].mean() - energy[:, 0].mean()).detach()})
 
@@ -39,7 +39,3 @@ class InfoNCE:
         """A negative; where the target says nothing, the two must not differ."""
         y = self.box * (2 * torch.rand(target.shape, generator=generator, device=target.device) - 1)
         return torch.where(torch.as_tensor(weight, device=target.device) == 0, target, y)
-
-
-def _per_sample(energy: Tensor) -> Tensor:
-    return energy if energy.ndim == 1 else energy.sum(1)

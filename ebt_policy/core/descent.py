@@ -116,11 +116,11 @@ def walk(
         with torch.set_grad_enabled(keep):
             scale = step_size * factor * (guard.shrink if guard is not None else 1.0)
             if cfg.energy_temp is not None:
-                scale = scale * _like((energy.exp() / cfg.energy_temp).clamp(max=MAX_SCALE), y)
+                scale = scale * like((energy.exp() / cfg.energy_temp).clamp(max=MAX_SCALE), y)
             new_velocity = cfg.momentum * velocity - scale * grad
             new_y = start + new_velocity
             if cfg.tol:  # who has stopped stays
-                moved = _like(active, y)
+                moved = like(active, y)
                 new_y, new_velocity = torch.where(moved, new_y, y), torch.where(moved, new_velocity, velocity)
             y, velocity = new_y, new_velocity
         norm = grad.detach().flatten(1).norm(dim=1)
@@ -156,10 +156,10 @@ class _Guard:
     def keep_lowest(self, y, velocity, energy, grad):
         if self.best is None:
             self.best = (y, energy, grad)
-            self.shrink = torch.ones_like(_like(energy, y))
+            self.shrink = torch.ones_like(like(energy, y))
             return y, velocity, energy, grad
         worse = ~(energy <= self.best[1])  # also when energy is NaN
-        climbed = _like(worse, y)
+        climbed = like(worse, y)
         self.shrink = torch.where(climbed, self.shrink / 2, self.shrink)
         self.best = (
             torch.where(climbed, self.best[0], y),
@@ -170,7 +170,7 @@ class _Guard:
 
 
 def _unit_rms(y: Tensor) -> Tensor:
-    return y * _like(y.flatten(1).pow(2).mean(1).add(1e-6).rsqrt(), y)
+    return y * like(y.flatten(1).pow(2).mean(1).add(1e-6).rsqrt(), y)
 
 
 _ENTER = {  # how y and this step's noise become the state that the gradient is taken at
@@ -192,7 +192,7 @@ def _jitter(y: Tensor, j: float, generator) -> Tensor | float:
     if j == 1:
         return 1.0
     u = torch.rand(len(y), generator=generator, device=y.device, dtype=y.dtype)
-    return _like(1 / j + (j - 1 / j) * u, y)
+    return like(1 / j + (j - 1 / j) * u, y)
 
 
 def _randint(high: int, generator) -> int:
@@ -202,6 +202,11 @@ def _randint(high: int, generator) -> int:
     return int(torch.randint(high + 1, (), generator=generator, device=device))
 
 
-def _like(x: Tensor, y: Tensor) -> Tensor:
+def like(x: Tensor, y: Tensor) -> Tensor:
     """View x (B,) or (B, N) so that it broadcasts against y (B, ...)."""
     return x.view(*x.shape, *[1] * (y.ndim - x.ndim))
+
+
+def per_sample(energy: Tensor) -> Tensor:
+    """Energies (B,) of samples from those of samples or of tokens (B, N): summed, never averaged."""
+    return energy if energy.ndim == 1 else energy.sum(1)

@@ -9,7 +9,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ebt_policy.core.descent import DescentConfig, EnergyFn, Step, descend, energy_and_grad, enter, leave, walk
+from ebt_policy.core.descent import (
+    DescentConfig,
+    EnergyFn,
+    Step,
+    descend,
+    energy_and_grad,
+    enter,
+    leave,
+    per_sample,
+    walk,
+)
 from ebt_policy.core.energies import Extra
 from ebt_policy.core.energy import EnergyTransformer
 from ebt_policy.core.model import ConditionalModel, Loss, Sample
@@ -131,11 +141,7 @@ def _for_restarts(extra: Extra, n: int) -> Extra:
 def _plus(energy_fn: EnergyFn, extra: Sequence[Extra]) -> EnergyFn:
     if not extra:
         return energy_fn
-    return lambda y, k: _total(energy_fn(y, k)) + sum(term(y) for term in extra)
-
-
-def _total(energy: Tensor) -> Tensor:
-    return energy if energy.ndim == 1 else energy.sum(1)
+    return lambda y, k: per_sample(energy_fn(y, k)) + sum(term(y) for term in extra)
 
 
 def _moves(steps: list[Step]) -> Tensor:
@@ -143,7 +149,7 @@ def _moves(steps: list[Step]) -> Tensor:
 
 
 def _energies(steps: list[Step]) -> Tensor:
-    return torch.stack([_total(s.energy) for s in steps])  # (K, B)
+    return torch.stack([per_sample(s.energy) for s in steps])  # (K, B)
 
 
 def _scored(energy_fn: EnergyFn, steps: list[Step], state: str, lowest: bool) -> Sample:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ebt_policy.core.descent import like
+
 
 class ReplayBuffer(nn.Module):
     """Last candidates of `size` training examples; its state is in buffers and so in every checkpoint."""
@@ -26,9 +28,9 @@ class ReplayBuffer(nn.Module):
         """Start points for the examples `index` (B,): start (B, ...), some rows replaced by kept candidates."""
         drawn = torch.rand(len(index), generator=generator, device=start.device) < self.share
         age = self.age[index]
-        old = (drawn & (age > 0) & (age < self.longest)).view(-1, *[1] * (start.ndim - 1))
-        self.age[index] = torch.where(old.flatten(), age, 0)
-        return torch.where(old, self.candidate[index], start)
+        goes_on = drawn & (age > 0) & (age < self.longest)
+        self.age[index] = torch.where(goes_on, age, 0)
+        return torch.where(like(goes_on, start), self.candidate[index], start)
 
     def store(self, index: Tensor, y: Tensor) -> None:
         """Keep where the walks of examples `index` (B,) ended: y (B, ...)."""
