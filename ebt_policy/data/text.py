@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ebt_policy.data.episodes import DataError
+from ebt_policy.data.split import held_out_rows
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -107,14 +108,13 @@ def _document(path: Path, year: int | None = None) -> Document:
 
 
 def split(documents: list[Document], share: float) -> tuple[list[Document], list[Document]]:
-    """(training, held out): every k-th document is held out, so that both parts cover the whole corpus."""
-    held = round(len(documents) * share)
-    if held == 0 or held == len(documents):
+    """(training, held out), neither empty."""
+    rows = set(held_out_rows(len(documents), share).tolist())
+    if len(rows) in (0, len(documents)):
         raise DataError(
-            f"validation={share} of {len(documents)} documents holds out {held}, expected at least one and not all: "
-            "cut the text into more files, or change the share"
+            f"validation={share} of {len(documents)} documents holds out {len(rows)}, expected at least one and "
+            "not all: cut the text into more files, or change the share"
         )
-    rows = set(np.linspace(0, len(documents) - 1, held).astype(int).tolist())
     return [d for i, d in enumerate(documents) if i not in rows], [d for i, d in enumerate(documents) if i in rows]
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ebt_policy.data.episodes import EpisodeData
+from ebt_policy.data.split import held_out_rows
 from ebt_policy.data.store import open_episodes
 from ebt_policy.data.windows import WindowDataset
 from ebt_policy.train import build
@@ -59,11 +60,10 @@ class HeldOutError:
 
 
 def _split(data: EpisodeData, share: float) -> tuple[EpisodeData, EpisodeData | None]:
-    """Every k-th demonstration is held out, so that both parts cover the whole collection."""
+    """Training and held-out demonstrations, None without any."""
     if not 0 <= share < 1:
         raise ValueError(f"validation must be a share in [0, 1), got {share}")
-    held = round(len(data) * share)
-    if held == 0:
+    rows = held_out_rows(len(data), share)
+    if not len(rows):
         return data, None
-    rows = np.linspace(0, len(data) - 1, held).astype(int)
     return data.select(np.setdiff1d(np.arange(len(data)), rows)), data.select(rows)
