@@ -23,7 +23,7 @@ from ebt_policy.data.store import open_episodes, write_store
 from ebt_policy.deploy import ladder
 from ebt_policy.deploy.client import RemotePlanner
 from ebt_policy.deploy.clock import Clock, FakeClock, WallClock
-from ebt_policy.deploy.control import Monitor, Outcome, control
+from ebt_policy.deploy.control import Monitor, Operator, Outcome, control
 from ebt_policy.deploy.limits import Limits
 from ebt_policy.deploy.link import Delayed, Threaded
 from ebt_policy.deploy.plan import Planner, Terms
@@ -54,6 +54,7 @@ class Desk:
     planner: Planner
     terms: Terms
     timing: Timing
+    operator: Operator | None  # one for all episodes: two that read the same keyboard would take each other's keys
 
     @property
     def robot(self) -> SafeRobot:
@@ -88,7 +89,8 @@ def laid_out(cfg: DictConfig) -> Iterator[Desk]:
             deadline=UNHURRIED if cfg.clock == "fake" else None,
             **OmegaConf.to_container(cfg.timing) | {"execute": cfg.timing.execute or planner.terms.execute},
         )
-        yield Desk(cfg, trained, robot, limits, clock, planner, planner.terms, timing)
+        operator = None if isinstance(clock, FakeClock) else Keyboard(sys.stdin, print)
+        yield Desk(cfg, trained, robot, limits, clock, planner, planner.terms, timing, operator)
 
 
 def simulated(cfg: DictConfig, env, clock: Clock) -> SimRobot:
@@ -180,18 +182,17 @@ def run(desk: Desk) -> None:
 def drive(desk: Desk, robot: SafeRobot, seconds: float, done: Callable[[], bool]) -> tuple[Outcome, Recorder]:
     """One stretch of control of an entered robot."""
     scheduler, recorder = Scheduler(desk.timing, desk.clock.now()), Recorder()
-    link = Delayed(desk.planner, desk.clock, lambda: desk.cfg.inject)
-    if desk.cfg.clock != "fake":
-        link = Threaded(desk.planner)
-    operator = None if desk.cfg.clock == "fake" else Keyboard(sys.stdin, print)
-    outcome = control(
-        *(robot, link, scheduler, desk.clock, seconds),
-        keys=tuple(desk.terms.spec["obs"]),
-        done=done,
-        on_tick=recorder,
-        monitors=monitors(desk.cfg.alarms),
-        operator=operator,
-    )
+    fake = isinstance(desk.clock, FakeClock)
+    planned = Delayed(desk.planner, desk.clock, lambda: desk.cfg.inject) if fake else Threaded(desk.planner)
+    with closing(planned) as link:
+        outcome = control(
+            *(robot, link, scheduler, desk.clock, seconds),
+            keys=tuple(desk.terms.spec["obs"]),
+            done=done,
+            on_tick=recorder,
+            monitors=monitors(desk.cfg.alarms),
+            operator=desk.operator,
+        )
     return outcome, recorder
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+EPSILON = 1e-6  # s, what summing periods may be off by
+
 
 class Clock(Protocol):
     """Seconds that only grow."""

@@ -15,10 +15,10 @@ from typing import Protocol
 
 import numpy as np
 
-from ebt_policy.deploy.clock import Clock
+from ebt_policy.deploy.clock import EPSILON, Clock
 from ebt_policy.deploy.link import Link
 from ebt_policy.deploy.plan import Plan, PlanError, Request
-from ebt_policy.deploy.robot import EPSILON, Observation
+from ebt_policy.deploy.robot import Observation
 from ebt_policy.deploy.safety import SafeRobot
 from ebt_policy.deploy.schedule import Scheduler
 

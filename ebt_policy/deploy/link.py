@@ -6,10 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
-from ebt_policy.deploy.clock import Clock
+from ebt_policy.deploy.clock import EPSILON, Clock
 from ebt_policy.deploy.plan import Plan, PlanError, Planner, Request
-
-PASSED = 1e-6  # s, what summing periods may be off by
 
 
 class Link(Protocol):
@@ -19,6 +17,10 @@ class Link(Protocol):
 
     def poll(self) -> Plan | None:
         """The plan asked for, once; None while it is not there. PlanError if it will not come."""
+        ...
+
+    def close(self) -> None:
+        """Forget what was asked for."""
         ...
 
 
@@ -57,9 +59,12 @@ class Delayed:
         self._pending = (self._clock.now() + self._latency(), answer)
 
     def poll(self) -> Plan | None:
-        if self._pending is None or self._clock.now() + PASSED < self._pending[0]:
+        if self._pending is None or self._clock.now() + EPSILON < self._pending[0]:
             return None
         answer, self._pending = self._pending[1], None
         if isinstance(answer, PlanError):
             raise answer
         return answer
+
+    def close(self) -> None:
+        self._pending = None

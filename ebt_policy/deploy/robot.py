@@ -12,9 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ebt_policy.data.spec import ActionSpec, Spec
-from ebt_policy.deploy.clock import Clock
-
-EPSILON = 1e-6  # s, what summing periods may be off by
+from ebt_policy.deploy.clock import EPSILON, Clock
 
 
 @dataclass(frozen=True)
