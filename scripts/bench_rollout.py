@@ -97,7 +97,7 @@ class TimedPolicy:
         def timed(*args, **settings):
             start = _now()
             result = call(*args, **settings)
-            self.planning += _now() - start
+            self.planning = self.planning + (_now() - start)  # a new array: `overhead` keeps the old one
             return result
 
         return timed

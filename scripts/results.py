@@ -1,4 +1,4 @@
-"""Evaluate the committed checkpoints and rewrite the result tables and the headline of the README from the JSON files.
+"""Evaluate the committed checkpoints and rewrite the README's tables, headline and speeds from the JSON files.
 
 python scripts/results.py tasks=[lift] episodes=100
 """
@@ -37,6 +37,7 @@ def main(cfg: DictConfig) -> None:
             if told and (name, task) == (cfg.headline.table, cfg.headline.task):
                 _rewrite(readme, "headline", _headline(cfg, task, results))
         _rewrite(readme, name, "\n".join(lines))
+    _rewrite(readme, "speed", _speed([ROOT / cfg.folder / f"{bench}.json" for bench in cfg.benches]))
 
 
 def _result(cfg: DictConfig, checkpoint: str, cell: DictConfig) -> dict | None:
@@ -70,6 +71,16 @@ def _headline(cfg: DictConfig, task: str, results: dict[str, dict | None]) -> st
         "for the same wall-clock; success in per cent with its 95 % interval, median latency of an action chunk: "
         f"**{shown[0]}**; {'; '.join(shown[1:])}."
     )
+
+
+def _speed(benches: list[Path]) -> str:
+    """What the benches measured: how many times as long one thing takes as another."""
+    lines = ["| one / the other | median [quartiles] | goal | command |", "|---|---|---|---|"]
+    for path in benches:
+        for name, ratio in json.loads(path.read_text())["ratios"].items():
+            low, median, high = (f"{ratio['wall'][key]:.3g}" for key in ("low", "median", "high"))
+            lines.append(f"| {name} | {median} [{low}, {high}] | {ratio['target']} | `scripts/{path.stem}.py` |")
+    return "\n".join(lines)
 
 
 def _cell(result: dict | None) -> str:

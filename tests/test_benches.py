@@ -5,12 +5,15 @@ import os
 import runpy
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
 import pytest
 from tiny_runs import ROOT
 
 from ebt_policy.bench import Ratio, Times, interleave, table
 
+CHUNK = SimpleNamespace(score=None)
 TINY = "{dim: 16, depth: 1, heads: 2}"
 
 
@@ -54,6 +57,14 @@ def test_bench_rollout_measures_overhead_and_processes(tmp_path):
     assert result["seconds"]["bare simulator"]["cpu"]["median"] > 0
     assert result["ratios"]["speed of 2 processes / 1 process"]["cpu"] is None
     assert "<= 1.10" in done.stdout and ">= 1.7" in done.stdout
+
+
+def test_seconds_of_planning_are_kept_apart_from_those_of_the_episode():
+    policy = SimpleNamespace(spec=None, horizon=None, device=None, predict_action=lambda: time.sleep(0.01) or CHUNK)
+    timed = runpy.run_path(str(ROOT / "scripts" / "bench_rollout.py"))["TimedPolicy"](policy)
+    before = timed.planning
+    timed.predict_action()
+    assert (timed.planning - before)[0] >= 0.01 and not before.any()
 
 
 def test_every_case_has_one_turn_a_round_in_changing_order_after_a_call_that_is_not_counted():

@@ -1,5 +1,6 @@
 """The tables of the README: what is measured is written between their markers, and nothing else is touched."""
 
+import json
 import runpy
 
 import pytest
@@ -34,3 +35,11 @@ def test_only_what_stands_between_the_markers_is_rewritten(tmp_path):
     assert readme.read_text() == "before <!-- t -->\nnew\n<!-- /t --> after"
     with pytest.raises(ValueError, match="expected the markers <!-- u -->"):
         SCRIPT["_rewrite"](readme, "u", "new")
+
+
+def test_speeds_are_the_ratios_of_the_benches_beside_their_goals(tmp_path):
+    bench = tmp_path / "bench_infer.json"
+    ratio = {"wall": {"median": 0.512, "low": 0.4, "high": 0.61}, "cpu": None, "target": "<= 1/2"}
+    bench.write_text(json.dumps({"ratios": {"EBT@2 / DDIM-10": ratio}}))
+    row = SCRIPT["_speed"]([bench]).splitlines()[-1]
+    assert row == "| EBT@2 / DDIM-10 | 0.512 [0.4, 0.61] | <= 1/2 | `scripts/bench_infer.py` |"
