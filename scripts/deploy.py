@@ -86,6 +86,8 @@ def laid_out(cfg: DictConfig) -> Iterator[Desk]:
             hz=robot.spec.hz,
             observe=planner.terms.observe,
             plan=planner.terms.plan,
+            moving=robot.spec.action.dim - (robot.spec.action.gripper != "none"),
+            delta=robot.spec.action.mode == "delta",
             deadline=UNHURRIED if cfg.clock == "fake" else None,
             **OmegaConf.to_container(cfg.timing) | {"execute": cfg.timing.execute or planner.terms.execute},
         )

@@ -133,10 +133,10 @@ def shadow(planner: Planner, terms: Terms, data: EpisodeData, episodes: Sequence
 def jumps(ticks: Sequence[Tick], joints: Sequence[int], scale: float, size: int, hz: float) -> tuple[float, float]:
     """Largest and 95th percentile of the commanded displacements' acceleration at joints of plans, m/s^2.
 
-    For robots whose actions are displacements: of the first `size` numbers, `scale` m each.
+    For robots whose actions are displacements: of the first `size` numbers, `scale` m each. The first plan joins nothing.
     """
     moves = scale * np.stack([tick.sent[:size] for tick in ticks])  # (T, n) m a tick
-    at = [k for k in joints if 0 < k < len(moves)]
+    at = [k for k in joints[1:] if k < len(moves)]
     if not at:
         return 0.0, 0.0
     acceleration = np.linalg.norm(np.diff(moves, axis=0), axis=1)[np.array(at) - 1] * hz**2

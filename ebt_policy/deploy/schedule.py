@@ -33,6 +33,8 @@ class Timing:
     percentile: float = 95.0  # of the measured latencies, that the next plan is asked for ahead
     command: float = 0.0  # s from a command to its effect
     blend: int = 0  # steps over which a plan is faded in, where the one before it goes on so long
+    moving: int | None = None  # numbers of an action that are faded; those after them, of a gripper, switch; None: all
+    delta: bool = False  # those numbers are displacements
     deadline: float | None = None  # s that the planner may take; None: the budget
     anchor: str = "observed"  # time 0 of a plan; "arrived" compensates nothing and is there to be compared with
 
@@ -105,17 +107,15 @@ class Scheduler:
         self._asked, here = None, self.tick(now)
         shift = 0.0 if self.timing.anchor == "observed" else now - self.observed
         ticks = [self._tick_of(self.observed + shift, offset) for offset in plan.offsets]
-        due = [(tick, action) for tick, action in zip(ticks, plan.actions, strict=True) if tick >= here]
+        actions = dict(zip(ticks, self._faded(ticks, plan.actions, here), strict=True))
+        due = [tick for tick in ticks if tick >= here]
         self.dropped += len(ticks) - len(due)
         if not due:
             return False
-        before = self._decided
-        self._decided = {tick: a for tick, a in before.items() if here - 2 * self.timing.plan <= tick < here}
-        for i, (tick, action) in enumerate(due):
-            share = min(1.0, (i + 1) / (self.timing.blend + 1)) if tick in before else 1.0
-            self._decided[tick] = action if share == 1.0 else share * action + (1 - share) * before[tick]
+        self._decided = {tick: a for tick, a in self._decided.items() if here - 2 * self.timing.plan <= tick < here}
+        self._decided |= {tick: actions[tick] for tick in due}
         self.joints.append(here)
-        self._until = min(here + self.timing.execute, due[-1][0] + 1)
+        self._until = min(here + self.timing.execute, due[-1] + 1)
         return True
 
     def action(self, now: float) -> np.ndarray | None:
@@ -126,6 +126,34 @@ class Scheduler:
         """What was really sent, so that tails tell the truth."""
         self._decided[self.tick(now)] = action
 
+    def _faded(self, ticks: list[int], actions: np.ndarray, here: int) -> np.ndarray:
+        """actions (n, Da) due at `ticks`, joined from `here` on with what was decided before."""
+        both = [i for i, tick in enumerate(ticks) if tick in self._decided]
+        past = sum(tick < here for tick in ticks)
+        if not self.timing.blend or not both or both[-1] < past:
+            return actions
+        first, moving, result = both[0], slice(self.timing.moving), actions.copy()
+        old = np.stack([self._decided[ticks[i]][moving] for i in both])
+        joined = fade(old, actions[first:, moving], past - first, self.timing.blend, self.timing.delta)
+        result[past:, moving] = joined
+        return result
+
     def _tick_of(self, observed: float, offset: float) -> int:
         """The tick at which to send what is due `offset` after an observation."""
         return round((observed + offset - self.timing.command - self.start) * self.timing.hz)
+
+
+def fade(old: np.ndarray, new: np.ndarray, past: int, blend: int, delta: bool) -> np.ndarray:
+    """From one plan (m, D) to the next (n, D), n >= m > past, of the same steps, `past` of them over -> (n - past, D).
+
+    Displacements are faded as the paths that they add up to, so that what the new plan would have corrected while it
+    was on its way is made up for: fading the displacements themselves loses it, and then the arm misses its grasp.
+    """
+    apart = np.cumsum(new[: len(old)] - old, axis=0) if delta else new[: len(old)] - old
+    apart = np.concatenate([apart, np.repeat(apart[-1:], len(new) - len(old), axis=0)])  # the old one goes on beside it
+    share = np.minimum(1.0, np.arange(1, len(new) - past + 1) / (blend + 1))
+    share = (share**2 * (3 - 2 * share))[:, None]  # starts and ends at rest
+    off = (share - 1) * apart[past:]
+    if delta:
+        off = np.diff(off, axis=0, prepend=-apart[past - 1 : past] if past else np.zeros_like(off[:1]))
+    return new[past:] + off

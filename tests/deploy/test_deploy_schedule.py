@@ -10,7 +10,7 @@ from ebt_policy.deploy.link import Delayed, Threaded
 from ebt_policy.deploy.plan import Plan, PlanError
 from ebt_policy.deploy.robot import Delays, SimRobot
 from ebt_policy.deploy.safety import SafeRobot
-from ebt_policy.deploy.schedule import Scheduler, Timing
+from ebt_policy.deploy.schedule import Scheduler, Timing, fade
 
 WIDE = {"low": [-9.0] * 3, "high": [9.0] * 3, "planes": [], "spheres": [], "margin": 0.0}
 QUICK = {"step": 9.0, "velocity": 9.0, "acceleration": 900.0, "jerk": 90000.0}
@@ -53,6 +53,15 @@ class Counting:
     def __call__(self, request):
         self.requests.append(request)
         return straight(request, speed=self.level(request))
+
+
+class Turning(Counting):
+    """Plans that go one way with an open gripper and then the other with a closed one."""
+
+    def __call__(self, request):
+        plan, side = super().__call__(request), 1.0 if request.id % 2 == 0 else -1.0
+        plan.actions[:, 0], plan.actions[:, 6] = 0.4 * side, side
+        return plan
 
 
 def test_without_latency_every_plan_is_executed_from_its_first_action_for_ta_steps():
@@ -108,6 +117,35 @@ def test_joined_plans_jump_less():
         return np.abs(np.diff(speeds)).max()
 
     assert jump(0) == pytest.approx(0.8) and jump(4) <= jump(0) / 3
+
+
+@pytest.mark.parametrize("past", [0, 3])
+@pytest.mark.parametrize("known", [4, 9])
+def test_a_faded_path_of_displacements_ends_where_the_new_plan_does(past, known):
+    rng = np.random.default_rng(0)
+    old, new = rng.normal(size=(known, 2)), rng.normal(size=(15, 2))
+    joined = fade(old, new, past, blend=4, delta=True)
+    np.testing.assert_allclose(old[:past].sum(0) + joined.sum(0), new.sum(0))
+    np.testing.assert_allclose(joined[5:], new[past + 5 :])
+
+
+def test_displacements_lost_on_the_way_are_made_up_for_without_a_jump():
+    old, new = np.zeros((8, 1)), np.full((15, 1), 0.1)
+    joined = fade(old, new, 3, blend=4, delta=True)
+    assert joined.sum() == pytest.approx(1.5) and joined[0, 0] < 0.1 + 0.3 * 0.3 and joined.max() < 0.3
+
+
+def test_faded_positions_go_from_the_old_plan_to_the_new_one_and_stay():
+    old, new = np.zeros((4, 1)), np.ones((15, 1))
+    joined = fade(old, new, 1, blend=4, delta=False)
+    assert joined.shape == (14, 1) and 0 < joined[0, 0] < 0.15 and (np.diff(joined[:5, 0]) > 0).all()
+    np.testing.assert_allclose(joined[4:], 1.0)
+
+
+def test_the_gripper_switches_where_the_hand_is_faded():
+    _, ticks, _, scheduler = drive(Turning(), blend=4, moving=6)
+    at = scheduler.joints[1]
+    assert ticks[at].sent[6] == 1.0 and abs(ticks[at].sent[0] - ticks[at - 1].sent[0]) < 0.4
 
 
 def test_the_tail_is_what_was_sent_and_what_is_decided_from_the_first_observed_step_on():
