@@ -133,7 +133,7 @@ def shadow(planner: Planner, terms: Terms, data: EpisodeData, episodes: Sequence
 def jumps(ticks: Sequence[Tick], joints: Sequence[int], scale: float, size: int, hz: float) -> tuple[float, float]:
     """Largest and 95th percentile of the commanded displacements' acceleration at joints of plans, m/s^2.
 
-    For robots whose actions are displacements: of the first `size` numbers, `scale` m each. The first plan joins nothing.
+    For robots whose actions are displacements: of the first `size` numbers, `scale` m each. The first plan joins none.
     """
     moves = scale * np.stack([tick.sent[:size] for tick in ticks])  # (T, n) m a tick
     at = [k for k in joints[1:] if k < len(moves)]
