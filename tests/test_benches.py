@@ -67,6 +67,17 @@ def test_seconds_of_planning_are_kept_apart_from_those_of_the_episode():
     assert (timed.planning - before)[0] >= 0.01 and not before.any()
 
 
+def test_bench_deploy_reads_a_run_and_times_the_safety_layer(tmp_path):
+    script = runpy.run_path(str(ROOT / "scripts" / "bench_deploy.py"))
+    summary = {"successes": 1, "episodes": 2, "interval": [0.0, 1.0]}
+    episodes = [{"success": True, "length": 30}, {"success": False, "length": 400}]
+    joints = {"acceleration": [[1.0, 3.0], [2.0]]}
+    (tmp_path / "eval.json").write_text(json.dumps({"summary": summary, "episodes": episodes, "joints": joints}))
+    cell = script["_cell"](tmp_path)
+    assert cell["ticks"] == 30 and cell["joints"] == {"p95": 2.9, "max": 3.0}
+    assert script["safety"](ROOT / "assets" / "checkpoints" / "ebt_lift").median > 0
+
+
 def test_every_case_has_one_turn_a_round_in_changing_order_after_a_call_that_is_not_counted():
     calls = []
     times = interleave({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=20)

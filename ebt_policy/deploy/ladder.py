@@ -130,17 +130,14 @@ def shadow(planner: Planner, terms: Terms, data: EpisodeData, episodes: Sequence
     return np.mean(errors, 0), np.mean(idle, 0)
 
 
-def jumps(ticks: Sequence[Tick], joints: Sequence[int], scale: float, size: int, hz: float) -> tuple[float, float]:
-    """Largest and 95th percentile of the commanded displacements' acceleration at joints of plans, m/s^2.
+def jumps(ticks: Sequence[Tick], joints: Sequence[int], scale: float, size: int, hz: float) -> np.ndarray:
+    """Acceleration of the commanded displacements at each joint of plans, m/s^2.
 
     For robots whose actions are displacements: of the first `size` numbers, `scale` m each. The first plan joins none.
     """
     moves = scale * np.stack([tick.sent[:size] for tick in ticks])  # (T, n) m a tick
-    at = [k for k in joints[1:] if k < len(moves)]
-    if not at:
-        return 0.0, 0.0
-    acceleration = np.linalg.norm(np.diff(moves, axis=0), axis=1)[np.array(at) - 1] * hz**2
-    return float(acceleration.max()), float(np.percentile(acceleration, 95))
+    at = np.array([k for k in joints[1:] if k < len(moves)], int)
+    return np.linalg.norm(moves[at] - moves[at - 1], axis=1) * hz**2
 
 
 def _slowed(robot: SafeRobot, actions: np.ndarray, slower: int) -> np.ndarray:

@@ -49,10 +49,10 @@ class LocalPlanner:
         except (KeyError, ValueError) as error:
             raise PlanError(f"the observations do not fit the policy: {error.args[0]}") from error
         actions = chunk.plan[0, self.policy.horizon.observe - 1 :].float().cpu().numpy()  # (n, Da)
-        seconds = time.perf_counter() - start
         energy = None if chunk.score is None else float(chunk.score()[0])
         norm = None if chunk.grad_norm is None else float(chunk.grad_norm[0])
         steps = int(chunk.steps[0])
+        seconds = time.perf_counter() - start  # with the energy's, which the reply waits for
         return Plan(request.id, actions, self._offsets, steps, self._why(steps), seconds, energy, norm)
 
     def round_trip(self, actions: np.ndarray) -> float:
