@@ -19,7 +19,8 @@ GOOD_ROUND_TRIP = 1e-3  # in units of an action
 class LocalPlanner:
     """Plans with a policy; how a plan joins the one before it is set here, as far as the method allows it.
 
-    continuity: weight of the energy that draws a plan to what is decided already; 0 for methods without an energy.
+    continuity: weight, below 1, of the energy that draws a plan to what is decided already; 0 for methods without an
+    energy.
     warm: start from the tail, its last action repeated, plus noise of this strength (of the normalised action's) and
     not from noise alone; None starts from noise.
     """
@@ -28,6 +29,10 @@ class LocalPlanner:
         if continuity and "extra" not in inspect.signature(policy.model.sample).parameters:
             kind = type(policy.model).__name__
             raise ValueError(f"expected a method with an energy for continuity={continuity}, got {kind}: set it to 0")
+        if not 0 <= continuity < 1:
+            raise ValueError(
+                f"expected continuity in [0, 1), got {continuity}: a unit step on more overshoots, and plans diverge"
+            )
         if policy.spec.hz is None:
             raise ValueError("expected a policy whose data says its rate (spec.hz), got none: convert the data with it")
         self.policy, self.continuity, self.warm = policy, continuity, warm

@@ -59,6 +59,8 @@ def test_what_a_method_cannot_do_and_observations_that_do_not_fit_are_refused(li
     diffusion = load_policy(CHECKPOINTS / "diffusion_square")
     with pytest.raises(ValueError, match="expected a method with an energy for continuity=0.5, got Diffusion"):
         LocalPlanner(diffusion, continuity=0.5)
+    with pytest.raises(ValueError, match="expected continuity in .0, 1., got 1.0: a unit step on more overshoots"):
+        LocalPlanner(lift, continuity=1.0)
     planner = LocalPlanner(lift)
     with pytest.raises(PlanError, match="expected .B, 2, 10., got .1, 2, 9."):
         request = ask(demos)
