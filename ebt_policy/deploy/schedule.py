@@ -32,8 +32,9 @@ class Timing:
     latency: float = 0.0  # s from asking to the plan, assumed until it was measured
     percentile: float = 95.0  # of the measured latencies, that the next plan is asked for ahead
     command: float = 0.0  # s from a command to its effect
+    gripper: float | None = None  # s, the same for what follows the `moving` numbers of an action; None: as `command`
     blend: int = 0  # steps over which a plan is faded in, where the one before it goes on so long
-    moving: int | None = None  # numbers of an action that are faded; those after them, of a gripper, switch; None: all
+    moving: int | None = None  # numbers of an action that move the arm; those after them, of a gripper, are not faded
     delta: bool = False  # those numbers are displacements
     deadline: float | None = None  # s that the planner may take; None: the budget
     anchor: str = "observed"  # time 0 of a plan; "arrived" compensates nothing and is there to be compared with
@@ -41,7 +42,7 @@ class Timing:
     def __post_init__(self):
         if self.anchor not in ("observed", "arrived"):
             raise ValueError(f"anchor is 'observed' or 'arrived', got {self.anchor!r}")
-        if min(self.latency, self.command, self.blend) < 0 or not 0 < self.percentile <= 100:
+        if min(self.latency, self.command, self.gripper or 0.0, self.blend) < 0 or not 0 < self.percentile <= 100:
             raise ValueError(f"expected latencies and blend of at least 0 and a percentile in (0, 100], got {self}")
         if not 1 <= self.execute <= self.plan:
             raise ValueError(f"expected to execute 1 to {self.plan} planned steps, got {self.execute}")
@@ -107,7 +108,7 @@ class Scheduler:
         self._asked, here = None, self.tick(now)
         shift = 0.0 if self.timing.anchor == "observed" else now - self.observed
         ticks = [self._tick_of(self.observed + shift, offset) for offset in plan.offsets]
-        actions = dict(zip(ticks, self._faded(ticks, plan.actions, here), strict=True))
+        actions = dict(zip(ticks, self._faded(ticks, self._gripped(plan.actions), here), strict=True))
         due = [tick for tick in ticks if tick >= here]
         self.dropped += len(ticks) - len(due)
         if not due:
@@ -125,6 +126,15 @@ class Scheduler:
     def sent(self, now: float, action: np.ndarray) -> None:
         """What was really sent, so that tails tell the truth."""
         self._decided[self.tick(now)] = action
+
+    def _gripped(self, actions: np.ndarray) -> np.ndarray:
+        """actions (n, Da) with the gripper's numbers moved ahead by as much as it is slower than the arm."""
+        timing = self.timing
+        if timing.gripper is None or timing.moving is None:
+            return actions
+        ahead = round((timing.gripper - timing.command) * timing.hz)
+        steps = np.clip(np.arange(len(actions)) + ahead, 0, len(actions) - 1)
+        return np.concatenate([actions[:, : timing.moving], actions[steps, timing.moving :]], axis=1)
 
     def _faded(self, ticks: list[int], actions: np.ndarray, here: int) -> np.ndarray:
         """actions (n, Da) due at `ticks`, joined from `here` on with what was decided before."""

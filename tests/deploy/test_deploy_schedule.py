@@ -148,6 +148,21 @@ def test_the_gripper_switches_where_the_hand_is_faded():
     assert ticks[at].sent[6] == 1.0 and abs(ticks[at].sent[0] - ticks[at - 1].sent[0]) < 0.4
 
 
+@pytest.mark.parametrize(("gripper", "ahead"), [(None, 0), (0.0, 0), (0.1, 2)])
+def test_a_gripper_that_is_slower_than_the_arm_is_told_earlier(gripper, ahead):
+    closes = Counting()
+
+    def plan(request):
+        plan = closes(request)
+        plan.actions[6:, 6] = 1.0
+        return plan
+
+    _, ticks, _, _ = drive(plan, seconds=0.4, moving=6, gripper=gripper)
+    sent = np.stack([t.sent for t in ticks])
+    assert np.flatnonzero(sent[:, 6])[0] == 6 - ahead
+    np.testing.assert_allclose(sent[:, 1], np.arange(8) / 100)
+
+
 def test_the_tail_is_what_was_sent_and_what_is_decided_from_the_first_observed_step_on():
     planner = Counting(level=lambda request: 0.01 * request.id)
     drive(planner, latency=0.1)
