@@ -60,7 +60,7 @@ class PlanarEnv(gym.Env):
         raise NotImplementedError
 
     def _remember(self):
-        """Brings `self._memory` up to the present simulator state; called after every reset and step of physics."""
+        """Brings `self._memory` up to the present simulator state; called after every reset and control period."""
 
     def _observe(self) -> dict[str, np.ndarray]:
         raise NotImplementedError
