@@ -24,8 +24,10 @@ def from_env_args(env_args: dict[str, Any], **render: Any) -> RobosuiteEnv | Pla
     if env_args.get("type") == GYM and env_args.get("env_name") in planar:
         return planar[env_args["env_name"]](**render)
     if env_args.get("type", ROBOSUITE) != ROBOSUITE:
-        got = f"type {env_args['type']}, {env_args.get('env_name')!r}"
-        raise ValueError(f"expected a robosuite data set (type {ROBOSUITE}) or one of {', '.join(planar)}, got {got}")
+        raise ValueError(
+            f"expected a robosuite data set (type {ROBOSUITE}), got type {env_args['type']}, "
+            f"{env_args.get('env_name')!r}: of type {GYM} there are {', '.join(sorted(planar))}"
+        )
     task, kwargs = env_args["env_name"], copy.deepcopy(env_args["env_kwargs"])
     if task not in REGISTERED_ENVS:
         raise ValueError(f"expected a robosuite task ({', '.join(sorted(REGISTERED_ENVS))}), got {task!r}")

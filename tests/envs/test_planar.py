@@ -95,7 +95,7 @@ def test_env_args_of_a_planar_task_lead_back_to_it(env):
     again = from_env_args(described["env_args"])
     assert described["action"]["mode"] == "absolute" and described["hz"] == 10
     assert fingerprint(again, seed=5) == fingerprint(env.unwrapped, seed=5)
-    with pytest.raises(ValueError, match="or one of Avoid-v0, PushT-v0, got type 2, 'CartPole-v1'"):
+    with pytest.raises(ValueError, match="got type 2, 'CartPole-v1': of type 2 there are Avoid-v0, PushT-v0"):
         from_env_args({"env_name": "CartPole-v1", "type": 2, "env_kwargs": {}})
 
 
