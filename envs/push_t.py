@@ -123,12 +123,11 @@ class PushTExpert:
 
     def _simulate(self, pose: Pose, tool: np.ndarray, headings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How much nearer (m) straight pushes bring the block at their best, (N,), and their lengths then, (N,) m."""
-        before, after = error(self.block, pose), []
+        before, after, reached = error(self.block, pose), [], _on_table(tool)
         for _ in range(PIECES):
             tool = tool + PIECE * headings
             pose = push(self.block, pose, tool, self.radius)
-            beyond = np.maximum(abs(tool.real), abs(tool.imag)) > REACH
-            after.append(np.where(beyond, np.inf, error(self.block, pose)))
+            after.append(np.where(reached & _on_table(tool), error(self.block, pose), np.inf))
         return before - np.min(after, axis=0), PIECE * (1 + np.argmin(after, axis=0))
 
     def _towards(self, tool: complex, nearest: int, goal: int) -> complex:
@@ -146,6 +145,10 @@ class PushTExpert:
 def error(block: Block, pose: Pose) -> np.ndarray:
     """Root mean square distance (m) of the block's points from where they belong."""
     return np.sqrt(abs(pose.at) ** 2 + block.spread * abs(pose.turn - GOAL) ** 2)
+
+
+def _on_table(point: np.ndarray) -> np.ndarray:
+    return np.maximum(abs(point.real), abs(point.imag)) <= REACH
 
 
 def _around(block: Block, margin: float) -> tuple[np.ndarray, np.ndarray]:

@@ -121,6 +121,13 @@ def test_the_expert_solves_the_task_and_leaves_it_solved(env, seed):
     assert min(coverages[-50:]) >= 0.95
 
 
+def test_the_expert_fetches_the_block_from_a_corner_that_no_episode_begins_in(env):
+    env.reset(options={"state": [0, 0.18, 0.18, 2.5, 0, 0, *GOAL_STATE[6:]]})
+    expert = PushTExpert()
+    expert.reset(np.random.default_rng(0))
+    assert any(env.step(expert.act(env._observe()))[4]["success"] for _ in range(150))
+
+
 def test_where_the_block_is_home_the_expert_stays(env):
     seen, _ = env.reset(options={"state": GOAL_STATE})
     expert = PushTExpert()
