@@ -7,20 +7,27 @@ from typing import Any
 
 from robosuite.environments.base import REGISTERED_ENVS
 
+from envs.planar import GYM, PlanarEnv
 from envs.robosuite_env import RobosuiteEnv
 
 ROBOSUITE = 1  # env_args["type"]
 RENAMED = {"damping": "damping_ratio", "damping_limits": "damping_ratio_limits"}  # of a controller, since 1.5
 
 
-def from_env_args(env_args: dict[str, Any], **render: Any) -> RobosuiteEnv:
+def from_env_args(env_args: dict[str, Any], **render: Any) -> RobosuiteEnv | PlanarEnv:
     """The environment of a data set; `render` may hold render_mode, size and camera.
 
-    Written by robosuite up to 1.4, `controller_configs` describe one arm; they become the BASIC composite controller,
+    `controller_configs` that robosuite up to 1.4 wrote describe one arm; they become the BASIC composite controller,
     physics is stepped as it was then and `object` is laid out as in the data sets of that time.
     """
+    planar = {env.name: env for env in PlanarEnv.__subclasses__()}
+    if env_args.get("type") == GYM and env_args.get("env_name") in planar:
+        return planar[env_args["env_name"]](**render)
     if env_args.get("type", ROBOSUITE) != ROBOSUITE:
-        raise ValueError(f"expected a robosuite data set (type {ROBOSUITE}), got type {env_args['type']}")
+        raise ValueError(
+            f"expected a robosuite data set (type {ROBOSUITE}), got type {env_args['type']}, "
+            f"{env_args.get('env_name')!r}: of type {GYM} there are {', '.join(sorted(planar))}"
+        )
     task, kwargs = env_args["env_name"], copy.deepcopy(env_args["env_kwargs"])
     if task not in REGISTERED_ENVS:
         raise ValueError(f"expected a robosuite task ({', '.join(sorted(REGISTERED_ENVS))}), got {task!r}")

@@ -20,9 +20,9 @@ SLIP = 0.2  # share of bursts in which the gripper does the opposite as well
 def make_expert(task: str):
     """The expert of `envs/<task>.py`; ValueError if there is none."""
     try:
-        return getattr(import_module(f"envs.{task}"), f"{task.capitalize()}Expert")()
+        return getattr(import_module(f"envs.{task}"), f"{task.title().replace('_', '')}Expert")()
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"expected a task with an expert (lift, can, square), got {task!r}") from error
+        raise ValueError(f"expected a task with an expert (lift, can, square, push_t, avoid), got {task!r}") from error
 
 
 class Bursts:
@@ -33,11 +33,11 @@ class Bursts:
     A chunk of actions should continue what was seen. Under noise at every step its later actions answer disturbances
     that nobody could foresee, and a policy that imitates them trembles; a burst shows a mistake, the rest after it how
     an undisturbed expert makes it good. The standard deviation is `noise` at full speed and STEADY of that at rest: a
-    person's hand, too, is less sure the faster it moves.
+    person's hand, too, is less sure the faster it moves. `steady` is 1 for actions that do not tell the speed.
     """
 
-    def __init__(self, noise: float, rng: np.random.Generator):
-        self.noise, self.rng = noise, rng
+    def __init__(self, noise: float, rng: np.random.Generator, steady: float = STEADY, gripper: bool = True):
+        self.noise, self.rng, self.steady, self.gripper = noise, rng, steady, gripper
         self.on, self.slip, self.left = False, False, rng.integers(0, REST[1])
 
     def __call__(self, action: np.ndarray) -> np.ndarray:
@@ -49,9 +49,10 @@ class Bursts:
         self.left -= 1
         if not self.on:
             return action
-        scale = self.noise * (STEADY + (1 - STEADY) * min(1.0, np.abs(action[:3]).max()))
-        moved = np.clip(action[:6] + scale * self.rng.standard_normal(6), -1, 1)
-        return np.concatenate([moved, -action[6:] if self.slip else action[6:]])
+        arm, hand = np.split(action, [len(action) - self.gripper])
+        scale = self.noise * (self.steady + (1 - self.steady) * min(1.0, np.abs(arm[:3]).max()))
+        moved = np.clip(arm + scale * self.rng.standard_normal(len(arm)), -1, 1)
+        return np.concatenate([moved, -hand if self.slip else hand])
 
 
 def record(env: gym.Env, expert, seed: int, noise: float, tail: int = 10) -> dict[str, np.ndarray]:
@@ -63,7 +64,9 @@ def record(env: gym.Env, expert, seed: int, noise: float, tail: int = 10) -> dic
     rng = np.random.default_rng([seed, 1])  # apart from the environment's stream, which starts from `seed` itself
     obs, _ = env.reset(seed=seed)
     expert.reset(rng)
-    disturb = Bursts(noise, rng)
+    meaning = env.unwrapped.spec_dict()["action"]
+    steady = STEADY if meaning["mode"] == "delta" else 1.0
+    disturb = Bursts(noise, rng, steady, gripper=meaning["gripper"] != "none")
     initial_state = env.unwrapped.state()
     seen, wanted, executed, left, over = [], [], [], tail, False
     while left and not over:

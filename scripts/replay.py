@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 from rich.progress import track
 
@@ -13,7 +14,6 @@ from ebt_policy.cli import fail_cleanly
 from ebt_policy.data.episodes import DataError, Episode, EpisodeData
 from ebt_policy.data.store import open_episodes
 from envs import from_env_args
-from envs.robosuite_env import RobosuiteEnv
 
 
 @fail_cleanly
@@ -62,7 +62,7 @@ def settings(words: list[str]) -> tuple[int | None, str | None, bool]:
     return int(given["n"]) if "n" in given else None, given.get("filter_key"), given.get("strict") == "true"
 
 
-def environment(data: EpisodeData) -> RobosuiteEnv:
+def environment(data: EpisodeData) -> gym.Env:
     """The environment that the file names; DataError if it names none or has no initial states for it."""
     if not data.spec.env_args:
         raise DataError("expected the file to name its environment (env_args), it does not: it cannot be replayed")
@@ -74,7 +74,7 @@ def environment(data: EpisodeData) -> RobosuiteEnv:
     return env
 
 
-def version_mismatches(data: EpisodeData, env: RobosuiteEnv) -> list[str]:
+def version_mismatches(data: EpisodeData, env: gym.Env) -> list[str]:
     recorded = data.spec.simulator
     return [
         f"recorded with {package} {recorded[package]}, replayed with {here}: the physics may differ"
@@ -83,7 +83,7 @@ def version_mismatches(data: EpisodeData, env: RobosuiteEnv) -> list[str]:
     ]
 
 
-def replay(env: RobosuiteEnv, episode: Episode) -> bool:
+def replay(env: gym.Env, episode: Episode) -> bool:
     """Whether the episode's actions solve the task at any time."""
     start = episode.initial_state if episode.initial_state is not None else episode.states[0]
     env.reset(options={"state": start})

@@ -1,0 +1,156 @@
+"""What the planar tasks share: a round tool under position control on a table of half a metre, seen from above.
+
+    S  numbers in a state: time, qpos, qvel, then what the episode remembers (its best coverage, whether it collided)
+
+An action (2,) in [-1, 1] is where the tool should go, 1 being 0.25 m from the centre. Targets are absolute, as in
+Diffusion Policy (Chi et al. 2023, who found them better than velocities): a chunk of them means the same after the tool
+was held up or knocked aside, while the errors of steps add up.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+
+from envs.render import Renderer
+
+SCENES = Path(__file__).parents[1] / "assets" / "scenes"
+HZ = 10
+REACH = 0.25  # m, of one action unit
+GYM = 2  # robomimic's number for a Gymnasium environment
+
+
+class PlanarEnv(gym.Env):
+    """A scene whose last two joints carry the tool: obs {key: (n,) float32}, action (2,) in [-1, 1].
+
+    It never terminates; `info["success"]` says whether the task is solved after this step. A task says what is drawn,
+    remembered, observed and reported.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": HZ}
+    name: str  # its id
+    scene: str  # its file in assets/scenes
+
+    def __init__(self, render_mode: str | None = None, size: int = 256, camera: str = "top"):
+        """Frames are `size` pixels square."""
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"expected render_mode None or 'rgb_array', got {render_mode!r}: there is no window here")
+        self.render_mode, self.size, self.camera = render_mode, size, camera
+        self._model = load_scene(self.scene)
+        self._data = mujoco.MjData(self._model)
+        self._substeps = round(1 / HZ / self._model.opt.timestep)
+        self._renderer: Renderer | None = None
+        self._memory = self._nothing_yet()  # before the first reset, so that a state has a known size
+        self.observation_space = gym.spaces.Dict(
+            {key: gym.spaces.Box(-np.inf, np.inf, value.shape, np.float32) for key, value in self._observe().items()}
+        )
+        self.action_space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+    def _draw(self, rng: np.random.Generator) -> np.ndarray:
+        """A random initial qpos (nq,)."""
+        raise NotImplementedError
+
+    def _nothing_yet(self) -> np.ndarray:
+        """What an episode remembers at its beginning, float64."""
+        raise NotImplementedError
+
+    def _remember(self):
+        """Brings `self._memory` up to the present simulator state; called after every reset and control period."""
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        raise NotImplementedError
+
+    def _report(self) -> dict[str, Any]:
+        """`info`, with "success"."""
+        raise NotImplementedError
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        """To the initial state of `seed`, or to the state (S,) under `options["state"]`."""
+        super().reset(seed=seed)
+        if options and "state" in options:
+            state = np.asarray(options["state"], dtype=np.float64)
+        else:
+            qpos = self._draw(self.np_random)
+            state = np.concatenate([[0.0], qpos, np.zeros(self._model.nv), self._nothing_yet()])
+        self._restore(state)
+        return self._observe(), self._report()
+
+    def step(self, action: np.ndarray):
+        """action (2,), clipped to [-1, 1] -> the observation one control period later."""
+        action = np.asarray(action, dtype=np.float64)
+        if action.shape != self.action_space.shape:
+            raise ValueError(f"expected an action of shape {self.action_space.shape}, got {action.shape}")
+        if not np.isfinite(action).all():
+            raise ValueError(f"expected finite numbers in an action, got {action}: look at what computed it")
+        self._data.ctrl[:] = REACH * np.clip(action, -1, 1)
+        self._advance()
+        mujoco.mj_kinematics(self._model, self._data)  # the integrator leaves the poses of the state before
+        info = self._report()
+        return self._observe(), self._reward(info), False, False, info
+
+    def _advance(self):
+        """One control period of physics."""
+        mujoco.mj_step(self._model, self._data, self._substeps)
+        self._remember()
+
+    def _reward(self, info: dict[str, Any]) -> float:
+        return float(info["success"])
+
+    @property
+    def tool(self) -> np.ndarray:
+        """Where the tool is, (2,) m."""
+        return self._data.qpos[-2:]
+
+    def state(self) -> np.ndarray:
+        """Simulator state and memory (S,) float64: what `reset(options={"state": ...})` takes, and all there is."""
+        return np.concatenate([[self._data.time], self._data.qpos, self._data.qvel, self._memory])
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return {"mujoco": version("mujoco")}
+
+    def spec_dict(self) -> dict[str, Any]:
+        """What a data set recorded here says about itself (JSON-compatible)."""
+        return {
+            "obs": {key: list(space.shape) for key, space in self.observation_space.items()},
+            "action": {"frame": "planar", "mode": "absolute", "rotation": "none", "gripper": "none"}
+            | {"dim": 2, "low": -1.0, "high": 1.0},
+            "hz": float(HZ),
+            "env_args": {"env_name": self.name, "type": GYM, "env_kwargs": {}},
+            "simulator": self.versions,
+        }
+
+    def render(self) -> np.ndarray | None:
+        """The present frame (size, size, 3) uint8; the first call opens a graphics context, nothing else does."""
+        if self.render_mode is None:
+            return None
+        if self._renderer is None:
+            self._renderer = Renderer(self._model, self.size, self.camera)
+        return self._renderer.frame(self._data)
+
+    def close(self):
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    def _restore(self, state: np.ndarray):
+        """An empty simulator, then `state` (S,)."""
+        nq, nv = self._model.nq, self._model.nv
+        size = 1 + nq + nv + len(self._memory)
+        if state.shape != (size,):
+            raise ValueError(f"{self.name} has states of {size} numbers, got {state.shape}: recorded elsewhere?")
+        mujoco.mj_resetData(self._model, self._data)
+        self._data.time, self._data.qpos[:], self._data.qvel[:] = state[0], state[1 : 1 + nq], state[1 + nq :][:nv]
+        self._memory = state[1 + nq + nv :].copy()
+        mujoco.mj_forward(self._model, self._data)
+        self._remember()
+
+
+def load_scene(name: str) -> mujoco.MjModel:
+    """Of a file in assets/scenes."""
+    return mujoco.MjModel.from_xml_path(str(SCENES / name))
