@@ -29,7 +29,7 @@ from ebt_policy.deploy.link import Delayed, Threaded
 from ebt_policy.deploy.plan import Planner, Terms
 from ebt_policy.deploy.planner import LocalPlanner
 from ebt_policy.deploy.record import Recorder
-from ebt_policy.deploy.robot import Delays, Motion, Robot, SimRobot
+from ebt_policy.deploy.robot import Robot, SimRobot
 from ebt_policy.deploy.safety import SafeRobot
 from ebt_policy.deploy.schedule import Scheduler, Timing
 from ebt_policy.deploy.watch import FrozenPictures, Keyboard, SteepPlans
@@ -80,7 +80,7 @@ def laid_out(cfg: DictConfig) -> Iterator[Desk]:
     limits = Limits.from_dict(OmegaConf.to_container(cfg.robot).get("limits") or {})
     clock = FakeClock() if cfg.clock == "fake" else WallClock()
     with closing(make_env(cfg.robot.env or trained.task.env)) as env:
-        robot = simulated(cfg, env, clock)
+        robot = SimRobot.from_dict(OmegaConf.to_container(cfg.robot), env, clock, cfg.first_seed)
         planner = remote(cfg, robot.spec) if cfg.server else local(cfg)
         timing = Timing(
             hz=robot.spec.hz,
@@ -93,12 +93,6 @@ def laid_out(cfg: DictConfig) -> Iterator[Desk]:
         )
         operator = None if isinstance(clock, FakeClock) else Keyboard(sys.stdin, print)
         yield Desk(cfg, trained, robot, limits, clock, planner, planner.terms, timing, operator)
-
-
-def simulated(cfg: DictConfig, env, clock: Clock) -> SimRobot:
-    if cfg.robot.kind != "sim":
-        raise ValueError(f"expected robot=sim, got a robot of kind {cfg.robot.kind!r}: there is no other here yet")
-    return SimRobot(env, Motion(**cfg.robot.motion), clock, Delays(**cfg.robot.delays), cfg.first_seed)
 
 
 def local(cfg: DictConfig) -> LocalPlanner:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Iterator
 from typing import Protocol
 
 EPSILON = 1e-6  # s, what summing periods may be off by
@@ -37,3 +39,12 @@ class FakeClock:
 
     def sleep_until(self, moment: float) -> None:
         self.time = max(self.time, moment)
+
+
+def paced(clock: Clock, hz: float, start: float, ticks: float = math.inf) -> Iterator[tuple[int, float]]:
+    """Control periods since `start`: the number of each and how late it begins, s. Missed ones are not made up for."""
+    k = 0
+    while k < ticks:
+        clock.sleep_until(start + k / hz)
+        yield k, clock.now() - (start + k / hz)
+        k = max(k + 1, math.floor((clock.now() - start) * hz))

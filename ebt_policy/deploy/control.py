@@ -7,7 +7,6 @@ The loop never waits for a plan. Without an action that is due the arm is held, 
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ebt_policy.deploy.clock import EPSILON, Clock
+from ebt_policy.deploy.clock import EPSILON, Clock, paced
 from ebt_policy.deploy.link import Link
 from ebt_policy.deploy.plan import Plan, PlanError, Request
 from ebt_policy.deploy.robot import Observation
@@ -92,11 +91,9 @@ def control(
     if not isinstance(robot, SafeRobot):
         raise TypeError(f"expected a SafeRobot, got {type(robot).__name__}: no arm moves without its limits")
     operator, outcome, hz = operator or Nobody(), Outcome(), robot.spec.hz
-    loop, k = _Loop(robot, link, scheduler, clock, keys or tuple(robot.spec.obs)), 0
-    while k < round(seconds * hz):
-        begin = scheduler.start + k / hz
-        clock.sleep_until(begin)
-        late = clock.now() - begin
+    loop = _Loop(robot, link, scheduler, clock, keys or tuple(robot.spec.obs))
+    for k, late in paced(clock, hz, scheduler.start, round(seconds * hz)):
+        outcome.missed = k - outcome.ticks
         if operator.wants_stop():
             robot.stop("the operator's stop key")
         elif robot.stopped and operator.lets_go_on(robot.stopped):
@@ -104,9 +101,6 @@ def control(
         tick = loop.turn(late, monitors, outcome)
         on_tick(tick)
         outcome.ticks += 1
-        following = max(k + 1, math.floor((clock.now() - scheduler.start) * hz))  # missed ticks are not made up for
-        outcome.missed += following - k - 1
-        k = following
         if done() or (robot.stopped and isinstance(operator, Nobody)):
             break
     outcome.stopped, outcome.joints = robot.stopped, scheduler.joints

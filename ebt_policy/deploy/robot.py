@@ -80,6 +80,13 @@ class SimRobot:
         self.spec = spec_of(env)
         self._seed = seed
 
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], env: Any, clock: Clock, seed: int = 0) -> SimRobot:
+        """data: as in configs/robot. ValueError for a robot that is not simulated."""
+        if data["kind"] != "sim":
+            raise ValueError(f"expected robot=sim, got a robot of kind {data['kind']!r}: there is no other here yet")
+        return cls(env, Motion(**data["motion"]), clock, Delays(**data["delays"]), seed)
+
     def __enter__(self) -> SimRobot:
         self.reset(self._seed)
         return self

@@ -61,7 +61,7 @@ class SafeRobot:
 
     def __exit__(self, *error) -> None:
         try:
-            self._brake()
+            self.brake("the run is over")
         finally:
             self.robot.__exit__(*error)
 
@@ -115,6 +115,17 @@ class SafeRobot:
     def release(self) -> None:
         """The operator says that the arm may go on."""
         self.stopped, self._fresh = "", self.clock.now()
+
+    def brake(self, cause: str) -> None:
+        """To a standstill, which takes as long as the limits say, and hold until `release`."""
+        self.stop(cause)
+        for _ in range(REASONABLE_STOP):
+            if not self._glide.moving:
+                break
+            self.hold(self.stopped)
+            self.clock.sleep_until(self.clock.now() + 1 / self.spec.hz)
+            self.observe()
+        self.hold(self.stopped)
 
     def _held(self, cause: str, asked: np.ndarray | None) -> np.ndarray:
         waited = self.clock.now() - self._fresh
@@ -206,16 +217,6 @@ class SafeRobot:
         self.intervened += 1
         self.interventions.append(Intervention(self.clock.now(), cause, wanted, tuple(map(float, sent))))
         return sent
-
-    def _brake(self) -> None:
-        self.stop("the run is over")
-        for _ in range(REASONABLE_STOP):
-            if not self._glide.moving:
-                break
-            self.hold(self.stopped)
-            self.clock.sleep_until(self.clock.now() + 1 / self.spec.hz)
-            self.observe()
-        self.hold(self.stopped)
 
 
 def _joined(*causes: str) -> str:
