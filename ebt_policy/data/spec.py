@@ -6,7 +6,7 @@ To  observed steps    Tp  predicted steps    Da  action dimensions    hz  contro
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -46,3 +46,17 @@ class Spec:
     def from_dict(cls, data: dict) -> Spec:
         obs = {k: tuple(v) for k, v in data["obs"].items()}
         return cls(**(data | {"obs": obs, "action": ActionSpec(**data["action"])}))
+
+    def differences(self, other: Spec) -> list[str]:
+        """Where `other` is not the same, as texts with the field and both values."""
+        mine, others = _leaves(self.to_dict()), _leaves(other.to_dict())
+        fields = sorted(name for name in mine.keys() | others.keys() if mine.get(name) != others.get(name))
+        return [f"{name}: {mine.get(name, 'none')} against {others.get(name, 'none')}" for name in fields]
+
+
+def _leaves(value: Any, name: str = "") -> dict[str, Any]:
+    """Dotted name -> value, for all that is not a dict; tuples as the lists that JSON makes of them."""
+    if not isinstance(value, dict):
+        return {name: list(value) if isinstance(value, tuple) else value}
+    parts = (_leaves(inner, f"{name}.{key}" if name else str(key)) for key, inner in value.items())
+    return {key: leaf for part in parts for key, leaf in part.items()}

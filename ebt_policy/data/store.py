@@ -32,6 +32,8 @@ __all__ = [
     "DataError",
     "Episode",
     "EpisodeData",
+    "append_episode",
+    "check_appendable",
     "format_of",
     "open_episodes",
     "read_episodes",
@@ -80,6 +82,30 @@ def write_data(path: str | os.PathLike, data: EpisodeData) -> str:
         with suppress(OSError):
             shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
     return data.content_hash
+
+
+def append_episode(path: str | os.PathLike, spec: Spec, episode: Episode) -> str:
+    """Adds an episode to the store at `path`, or begins it, and returns the content hash. As `write_data`, all or
+    nothing: the file is written anew and replaced in one rename. The episode is in none of the file's filter keys.
+    """
+    if not Path(path).exists():
+        return write_store(path, spec, [episode])
+    data = open_episodes(path)
+    check_appendable(data, spec, episode)
+    masks = {key: np.append(mask, False) for key, mask in data.masks.items()}
+    return write_data(path, from_episodes(data.spec, [*map(data.episode, range(len(data))), episode], masks))
+
+
+def check_appendable(data: EpisodeData, spec: Spec, like: Episode) -> None:
+    """DataError unless an episode of `spec` with the fields of `like` fits behind those in `data`: which field, and
+    both values."""
+    wrong = data.spec.differences(spec)
+    for name in ("executed", "initial_state", "success", "seed", "states", "model_xml"):
+        has, comes = (value is not None for value in (getattr(data, name), getattr(like, name)))
+        if has != comes:
+            wrong.append(f"{name}: {'given' if has else 'none'} against {'given' if comes else 'none'}")
+    if wrong:
+        raise DataError(f"expected episodes as in the file, file against new ones: {'; '.join(wrong)}: use a new file")
 
 
 def open_episodes(

@@ -2,6 +2,7 @@
 
 import os
 import resource
+from dataclasses import replace
 
 import numcodecs
 import numpy as np
@@ -10,7 +11,7 @@ import zarr
 
 from ebt_policy.data.episodes import DataError, Episode, from_episodes
 from ebt_policy.data.spec import ActionSpec, Spec
-from ebt_policy.data.store import open_episodes, write_data, write_store
+from ebt_policy.data.store import append_episode, open_episodes, write_data, write_store
 
 ENDINGS = ("a.zarr.zip", "a.zarr")
 
@@ -150,3 +151,28 @@ def test_a_pickle_in_a_file_is_never_loaded(tmp_path, data):
     with pytest.raises(DataError, match="'model_xml' is pickled"):
         open_episodes(tmp_path / "a.zarr")
     assert not (tmp_path / "exploded").exists()
+
+
+def test_episodes_are_appended_one_by_one_and_are_in_no_filter_key(tmp_path, spec, episodes, data):
+    path = tmp_path / "a.zarr.zip"
+    for episode in episodes:
+        append_episode(path, spec, episode)
+    assert open_episodes(path).content_hash == from_episodes(spec, episodes).content_hash
+    write_data(path, data)
+    append_episode(path, spec, episodes[0])
+    again = open_episodes(path)
+    assert len(again) == len(data) + 1 and again.masks["train"].tolist() == [*data.masks["train"], False]
+    np.testing.assert_array_equal(again.episode(-1).action, episodes[0].action)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_episode_of_another_spec_or_with_other_fields_is_not_appended(tmp_path, spec, episodes):
+    path = tmp_path / "a.zarr.zip"
+    digest = write_store(path, spec, episodes[:1])
+    other = replace(spec, hz=10.0, action=replace(spec.action, mode="absolute"), simulator={"mujoco": "3.4.0"})
+    with pytest.raises(DataError) as refused:
+        append_episode(path, other, replace(episodes[1], seed=None))
+    for said in ("action.mode: delta against absolute", "hz: 20.0 against 10.0", "seed: given against none"):
+        assert said in str(refused.value)
+    assert "simulator.mujoco: 3.3.0 against 3.4.0; simulator.robosuite: 1.5.2 against none" in str(refused.value)
+    assert open_episodes(path).content_hash == digest
