@@ -1,0 +1,1 @@
+"""What hands push and press: one module for each device, with its library imported where it is opened."""
