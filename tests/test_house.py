@@ -21,6 +21,7 @@ THIRD_PARTY = {  # top-level module -> where it may be imported
     "tokenizers": r"ebt_policy/data/",
     "gymnasium": r"ebt_policy/(rollout|train/evaluate)|envs/",
     "matplotlib": r"ebt_policy/rollout/",
+    "statsmodels": r"ebt_policy/rollout/",
     "imageio": r"ebt_policy/rollout/",
     "pygame": r"ebt_policy/deploy/devices/",
     "pyspacemouse": r"ebt_policy/deploy/devices/",

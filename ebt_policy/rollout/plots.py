@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from ebt_policy.rollout.stats import SuccessRate
 
 INK, FAINT, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 GOOD, BAD = "#2f6fb3", "#d9731a"  # told apart by colour-blind readers too
@@ -111,6 +113,24 @@ def latency_histogram(latency: Sequence[Sequence[float]]) -> Figure | None:
     axes.title.set_text("Time to plan a chunk")
     axes.set_xlabel("ms")
     axes.set_ylabel("chunks")
+    return figure
+
+
+def success_violins(rates: Mapping[str, SuccessRate]) -> Figure:
+    """What counts of successes say of success rates: posteriors as violins, the shares seen and their intervals."""
+    figure, (axes,) = _figure(1.6 + 0.9 * len(rates), 2.9)
+    grid = np.linspace(0, 1, 401)
+    for x, rate in enumerate(rates.values()):
+        density = rate.posterior(grid)
+        half = 0.4 * density / density.max()
+        seen = density > 1e-3 * density.max()
+        axes.fill_betweenx(100 * grid[seen], x - half[seen], x + half[seen], color=GOOD, alpha=0.3, linewidth=0)
+        axes.vlines(x, *(100 * end for end in rate.interval), color=INK, linewidth=1.2)
+        axes.plot(x, 100 * rate.rate, color=GOOD, marker="o", markersize=4)
+    axes.set_xticks(range(len(rates)), [f"{name}\n{r.successes}/{r.episodes}" for name, r in rates.items()])
+    axes.set_ylim(-2, 102)
+    axes.set_ylabel("success, %")
+    axes.grid(axis="x", visible=False)
     return figure
 
 

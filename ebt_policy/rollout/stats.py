@@ -1,9 +1,12 @@
-"""How sure a number of successes makes us of a success rate."""
+"""How sure a number of successes makes us of a success rate, and how much it owes to one training run."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nan, sqrt
 
+import numpy as np
 from scipy.stats import beta
 
 
@@ -29,6 +32,10 @@ class SuccessRate:
     def rate(self) -> float:
         return self.successes / self.episodes
 
+    def posterior(self, rates: np.ndarray) -> np.ndarray:
+        """Density (n,) at success rates (n,), from a uniform prior: Beta(successes + 1, failures + 1)."""
+        return beta.pdf(rates, self.successes + 1, self.episodes - self.successes + 1)
+
     @property
     def interval(self) -> tuple[float, float]:
         return success_interval(self.successes, self.episodes, self.confidence)
@@ -36,3 +43,35 @@ class SuccessRate:
     def __str__(self) -> str:
         low, high = self.interval
         return f"{self.successes}/{self.episodes} = {100 * self.rate:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Success over several training runs of one method: what comes of the training seed, and what of the episodes.
+
+    The variance of the observed rates holds both, so `between` has the sampling error of the episodes taken out of it.
+    All runs are measured on as many episodes as one another.
+    """
+
+    rate: float  # mean over the training seeds
+    between: float  # standard deviation of the true rate from seed to seed; 0 where sampling explains all, nan of one
+    within: float  # standard error of one seed's rate, of its episodes alone
+    seeds: int
+    episodes: int  # of each seed
+
+    @classmethod
+    def of(cls, runs: Sequence[SuccessRate]) -> Spread:
+        if len({run.episodes for run in runs}) != 1 or runs[0].episodes < 2:
+            counts = [run.episodes for run in runs]
+            raise ValueError(f"expected training runs with as many episodes each, two or more, got {counts}")
+        rates, episodes = np.array([run.rate for run in runs]), runs[0].episodes
+        sampling = float(np.mean(rates * (1 - rates))) / (episodes - 1)  # unbiased for p (1 - p) / episodes
+        between = sqrt(max(float(rates.var(ddof=1)) - sampling, 0.0)) if len(runs) > 1 else nan
+        return cls(float(rates.mean()), between, sqrt(sampling), len(runs), episodes)
+
+    def __str__(self) -> str:
+        between = "unknown" if self.seeds == 1 else f"{100 * self.between:.1f}"
+        return (
+            f"{100 * self.rate:.1f} %; standard deviation {between} over {self.seeds} training seeds, "
+            f"{100 * self.within:.1f} over {self.episodes} episodes"
+        )
