@@ -26,6 +26,7 @@ logging.getLogger("robosuite_logs").disabled = True  # it advertises optional pa
 import robosuite  # noqa: E402
 from robosuite.controllers import load_composite_controller_config  # noqa: E402
 
+from envs.handling import Handling  # noqa: E402
 from envs.osc import ArmControl  # noqa: E402
 
 logging.getLogger("robosuite_logs").disabled = False
@@ -65,7 +66,7 @@ def panda_osc() -> dict[str, Any]:
     }
 
 
-class RobosuiteEnv(gym.Env):
+class RobosuiteEnv(Handling, gym.Env):
     """One robosuite task: obs {key: (n,) float32}, action (Da,) in [-1, 1], reward 1.0 while the task is solved.
 
     It never terminates; `info["success"]` says whether the task is solved after this step.
