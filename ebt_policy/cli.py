@@ -18,7 +18,9 @@ def explain(config: str, purpose: str) -> None:
     if not {"--help", "-h"} & set(sys.argv):
         return
     top = (CONFIGS / f"{config}.yaml").read_text()
-    parts = [purpose.strip(), "Every setting, as name=value or group.name=value:", _settings(top)]
+    shared = [(CONFIGS / f"{name}.yaml").read_text() for name in re.findall(r"^  - ([a-z]\w*)$", top, re.MULTILINE)]
+    settings = "\n".join(map(_settings, [top, *shared]))
+    parts = [purpose.strip(), "Every setting, as name=value or group.name=value:", settings]
     for group, default in re.findall(r"^  - (\w+): (\w+)$", top, re.MULTILINE):
         choices = ", ".join(sorted(path.stem for path in (CONFIGS / group).glob("*.yaml")))
         parts.append(f"{group}={default} # one of: {choices}")

@@ -9,7 +9,10 @@ from tiny_runs import ROOT
 from ebt_policy.cli import fail_cleanly
 
 
-@pytest.mark.parametrize("script", ["train", "eval", "collect", "results", "deploy", "record", "serve", "generate"])
+SCRIPTS = ("train", "eval", "recover", "collect", "results", "deploy", "record", "serve", "generate")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_help_shows_every_setting_with_its_comment(script, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [f"{script}.py", "--help"])
     with pytest.raises(SystemExit) as stopped:
@@ -20,6 +23,14 @@ def test_help_shows_every_setting_with_its_comment(script, monkeypatch, capsys):
     settings = [line for line in written.splitlines() if line.startswith(("run:", "episodes:", "fit:", "  batch:"))]
     assert settings and all(line in shown for line in settings)
     assert "hydra:" not in shown and "defaults:" not in shown
+
+
+def test_help_shows_the_settings_that_scripts_share(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["eval.py", "--help"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(ROOT / "scripts" / "eval.py"), run_name="__main__")
+    shown = capsys.readouterr().out
+    assert "  sampler: null # diffusion: ddpm | ddim" in shown and "run: ??? # folder" in shown
 
 
 def test_help_shows_the_groups_and_what_they_default_to(monkeypatch, capsys):

@@ -75,14 +75,17 @@ class ChunkedAgent:
 
     def _plan(self) -> np.ndarray:
         start = perf_counter()
-        window = {k: torch.from_numpy(np.stack([o[k] for o in self.history])) for k in self.keys}  # (To, *shape)
-        window = {k: v[None].to(self.policy.device) for k, v in window.items()}  # (1, To, *shape)
-        chunk = self.policy.predict_action(window, generator=self.generator)
-        actions = chunk.actions[0].float().cpu().numpy()  # (Ta, Da); waits for the device, so the latency is true
-        self.chunks.append(_log(chunk, perf_counter() - start))
+        self.chunk = self.policy.predict_action(self._window(), generator=self.generator)
+        actions = self.chunk.actions[0].float().cpu().numpy()  # (Ta, Da); waits for the device: a true latency
+        self.chunks.append(_log(self.chunk, perf_counter() - start))
         if not np.isfinite(actions).all():
             raise FloatingPointError(self._complaint(actions))
         return actions
+
+    def _window(self) -> dict[str, torch.Tensor]:
+        """The last observations as a batch of one: (1, To, *shape)."""
+        window = {k: torch.from_numpy(np.stack([o[k] for o in self.history])) for k in self.keys}
+        return {k: v[None].to(self.policy.device) for k, v in window.items()}
 
     def _complaint(self, actions: np.ndarray) -> str:
         bad = [k for k in self.keys if not all(np.isfinite(o[k]).all() for o in self.history)]

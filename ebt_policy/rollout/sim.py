@@ -35,6 +35,7 @@ class EpisodeLog:
     grad_norm: list[float | None]  # per chunk, at the last step
     digest: str  # of all executed actions: equal digests, equal episodes
     latency: list[float] = field(compare=False)  # per chunk, seconds
+    report: dict[str, Any] = field(default_factory=dict)  # info["report"] of the last step, JSON-compatible
 
 
 def rollout(
@@ -125,6 +126,7 @@ def run_episode(
         grad_norm=[c.grad_norm for c in agent.chunks],
         digest=digest.hexdigest()[:16],
         latency=[c.latency for c in agent.chunks],
+        report=info.get("report", {}),
     )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 from omegaconf import DictConfig, OmegaConf
@@ -17,6 +19,7 @@ from tqdm import tqdm
 
 from ebt_policy.data.spec import Spec
 from ebt_policy.rollout.agent import ChunkedAgent
+from ebt_policy.rollout.replan import ReplanningAgent
 from ebt_policy.rollout.report import write_report
 from ebt_policy.rollout.result import evaluate, flops_per_chunk, write_result
 from ebt_policy.rollout.sim import EpisodeLog, make_env
@@ -27,9 +30,34 @@ TRAINING_FILES = ("train.jsonl", "config.yaml")
 UNKNOWN = (None, "unknown")
 
 
-def load_agent(run: str, act: dict) -> ChunkedAgent:
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: an agent, the environment it was trained for, and what their result says about itself."""
+
+    make_agent: Callable[[], ChunkedAgent]
+    settings: dict[str, Any]  # of `rollout`: env_id, max_steps
+    described: dict[str, Any]  # of `evaluate`: flops, config, hashes
+
+
+def load_agent(run: str, act: dict, replan: float | None = None) -> ChunkedAgent:
     """An agent over the policy of a run; a module-level function, so that worker processes can make their own."""
-    return ChunkedAgent(load_policy(run, **act))
+    policy = load_policy(run, **act)
+    return ChunkedAgent(policy) if replan is None else ReplanningAgent(policy, replan)
+
+
+def subject(cfg: DictConfig) -> Subject:
+    """The run of configs/eval.yaml; fails here, before any process starts, if it cannot be loaded or does not fit."""
+    run = Path(cfg.run)
+    trained = load_config(run)
+    act = OmegaConf.to_container(cfg.method) | {"execute": cfg.execute, "compile": cfg.compile}
+    act = {name: value for name, value in act.items() if value is not None}
+    make_agent = partial(load_agent, str(run), act, cfg.replan)
+    policy = make_agent().policy
+    settings = {"env_id": cfg.env or trained.task.env, "max_steps": cfg.max_steps}
+    check_environment(policy.spec, **settings, strict=cfg.strict)
+    config = {"act": str(policy.model.act), "horizon": str(policy.horizon)} | _shown(trained, cfg)
+    hashes = {"weights": sha256(run / "weights.safetensors"), "data": trained.data.hash}
+    return Subject(make_agent, settings, {"flops": flops_per_chunk(policy), "config": config, "hashes": hashes})
 
 
 def evaluate_run(cfg: DictConfig) -> tuple[dict, Path]:
@@ -38,27 +66,19 @@ def evaluate_run(cfg: DictConfig) -> tuple[dict, Path]:
     folder = Path(cfg.out or run / "eval")
     if (folder / "weights.safetensors").exists() and folder.resolve() != run.resolve():
         raise ValueError(f"out={folder} holds another run, whose config and log would be replaced: give another folder")
-    trained = load_config(run)
-    act = OmegaConf.to_container(cfg.method) | {"execute": cfg.execute, "compile": cfg.compile}
-    act = {name: value for name, value in act.items() if value is not None}
-    make_agent = partial(load_agent, str(run), act)
-    policy = make_agent().policy  # fails here, before any process starts, if it cannot be loaded
-    settings = {"env_id": cfg.env or trained.task.env, "max_steps": cfg.max_steps}
-    check_environment(policy.spec, **settings, strict=cfg.strict)
+    measured = subject(cfg)
     seeds = range(cfg.first_seed, cfg.first_seed + cfg.episodes)
     with tqdm(total=cfg.episodes, unit="episode", desc="rollouts") as bar:
         result = evaluate(
-            make_agent,
-            **settings,
+            measured.make_agent,
+            **measured.settings,
+            **measured.described,
             seeds=seeds,
             processes=cfg.processes,
             on_episode=_Counter(bar),
-            flops=flops_per_chunk(policy),
-            config={"act": str(policy.model.act), "horizon": str(policy.horizon)} | _shown(trained, cfg.compile),
-            hashes={"weights": sha256(run / "weights.safetensors"), "data": trained.data.hash},
         )
     write_result(folder / "eval.json", result)
-    note = _film(make_agent, settings, result, folder) if cfg.video else "not asked for (video=true)"
+    note = _film(measured.make_agent, measured.settings, result, folder) if cfg.video else "not asked for (video=true)"
     for name in TRAINING_FILES:  # the report shows the training as well
         if (run / name).exists() and folder.resolve() != run.resolve():
             (folder / name).write_bytes((run / name).read_bytes())
@@ -133,6 +153,6 @@ class _Counter:
         self.bar.set_postfix_str(f"{self.successes} of {self.bar.n} succeeded")
 
 
-def _shown(trained: DictConfig, compiled: bool) -> dict:
+def _shown(trained: DictConfig, cfg: DictConfig) -> dict:
     shown = {key: OmegaConf.to_container(trained[key]) for key in ("method", "net", "horizon", "fit")}
-    return shown | {"compile": compiled}
+    return shown | {"compile": cfg.compile, "replan": cfg.replan}

@@ -78,10 +78,10 @@ class ToyPolicy(nn.Module):
         return self.net.weight.device
 
     @torch.no_grad()
-    def predict_action(self, obs, generator=None):
+    def predict_action(self, obs, generator=None, start=None):
         self.windows.append(obs)
         goal = (5 * (obs["target"] - obs["position"])[:, -1:]).clamp(-1, 1)
-        y = torch.randn(len(goal), self.horizon.predict, 2, generator=generator)
+        y = torch.randn(len(goal), self.horizon.predict, 2, generator=generator) if start is None else start
         energies, norm = [], None
         for _ in range(self.steps):
             energy, grad = self._energy_and_grad(y, goal)
