@@ -8,7 +8,6 @@ from tiny_runs import ROOT
 
 from ebt_policy.cli import fail_cleanly
 
-
 SCRIPTS = ("train", "eval", "recover", "collect", "results", "deploy", "record", "serve", "generate")
 
 

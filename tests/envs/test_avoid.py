@@ -45,13 +45,13 @@ def test_a_way_is_the_gaps_gone_through(path, expected):
 
 def test_the_way_in_info_is_that_of_the_path(env):
     info = follow(env, (-0.065, -0.11), (0.0, 0.0), (0.065, 0.11), (0.065, 0.22))
-    assert info == {"collided": False, "way": "012", "success": True}
+    assert info["report"] == {"collided": False, "way": "012", "success": True}
 
 
 def test_a_post_that_was_touched_spoils_the_episode_for_good(env):
     assert follow(env, (0.0, -0.1))["collided"]  # straight into the first post
     info = follow(env, (0.0, -0.1), (-0.065, -0.2), (-0.065, -0.11), (-0.13, 0.0), (-0.195, 0.11), (-0.195, 0.22))
-    assert info == {"collided": True, "way": "000", "success": False}
+    assert info["report"] == {"collided": True, "way": "000", "success": False}
     assert not env.reset(seed=0)[1]["collided"]
 
 

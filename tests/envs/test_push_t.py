@@ -56,11 +56,11 @@ def test_an_overlap_is_as_large_as_counting_points_says():
 
 def test_at_the_goal_the_task_is_solved_and_far_from_it_nothing_is_covered(env):
     _, info = env.reset(options={"state": GOAL_STATE})
-    assert info == {"coverage": pytest.approx(1), "max_coverage": pytest.approx(1), "success": True}
+    assert info["report"] == {"coverage": pytest.approx(1), "max_coverage": pytest.approx(1), "success": True}
     _, reward, *_, info = env.step(np.array([0.8, 0.8]))
     assert reward == 1 and info["success"]
     far = [0, 0.15, -0.15, *GOAL_STATE[3:]]
-    assert env.reset(options={"state": far})[1] == {"coverage": 0, "max_coverage": 0, "success": False}
+    assert env.reset(options={"state": far})[1]["report"] == {"coverage": 0, "max_coverage": 0, "success": False}
 
 
 def test_the_best_coverage_is_remembered_when_the_block_is_pushed_away(env):
