@@ -137,6 +137,9 @@ class Motionless:
     def command(self, action: np.ndarray) -> np.ndarray:
         return action
 
+    def trouble(self) -> str:
+        return ""
+
 
 def safety(run: Path) -> Spread:
     """Seconds that the safety layer adds to observing and commanding, over the ticks of some demonstrations."""

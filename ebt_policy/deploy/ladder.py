@@ -47,6 +47,9 @@ class DryRobot:
         self.report(action)
         return np.asarray(action, np.float32)
 
+    def trouble(self) -> str:
+        return self.robot.trouble()
+
 
 def check(robot: SafeRobot, planner: Planner, terms: Terms, timing: Timing, observation_delay: float) -> list[str]:
     """Of an entered robot: what fits, in words. ValueError at the first thing that does not."""

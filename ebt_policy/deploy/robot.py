@@ -36,6 +36,10 @@ class Motion:
             raise ValueError(f"expected scale > 0 and turn >= 0, got scale {self.scale} and turn {self.turn}")
 
 
+class RobotError(RuntimeError):
+    """The arm cannot be reached or refuses; the message says what to do."""
+
+
 class Robot(Protocol):
     """An arm with its cameras. Entering makes it ready to move; leaving stops it safely, whatever happened."""
 
@@ -52,6 +56,10 @@ class Robot(Protocol):
 
     def command(self, action: np.ndarray) -> np.ndarray:
         """action (Da,) in env units -> (Da,), what was really sent. Returns at once; the arm obeys until the next."""
+        ...
+
+    def trouble(self) -> str:
+        """Why the arm stopped by itself since this was asked last; "" if it did not."""
         ...
 
 
@@ -130,6 +138,9 @@ class SimRobot:
             late = self.delays.observation + self.delays.jitter * self._rng.random()
             self._reports.append((measured + late, Observation(measured, self._values)))
         return sent
+
+    def trouble(self) -> str:
+        return ""
 
 
 def spec_of(env: Any) -> Spec:

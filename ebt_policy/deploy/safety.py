@@ -80,6 +80,8 @@ class SafeRobot:
     def observe(self) -> Observation:
         """The robot's; one that lacks the measured position is an error, one that is not finite stops the arm."""
         observation = self.robot.observe()
+        if trouble := self.robot.trouble():
+            self.stop(trouble)
         if self.motion.key not in observation.values:
             raise ValueError(f"expected {self.motion.key!r} in every observation, got {sorted(observation.values)}")
         measured = np.asarray(observation.values[self.motion.key], np.float64).ravel().tolist()
