@@ -66,8 +66,13 @@ class PlanarEnv(gym.Env):
         raise NotImplementedError
 
     def _report(self) -> dict[str, Any]:
-        """`info`, with "success"."""
+        """What the episode has come to, with "success"."""
         raise NotImplementedError
+
+    def _info(self) -> dict[str, Any]:
+        """The report by its names, and as "report", which the logs of episodes keep."""
+        report = self._report()
+        return report | {"report": report}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         """To the initial state of `seed`, or to the state (S,) under `options["state"]`."""
@@ -78,7 +83,7 @@ class PlanarEnv(gym.Env):
             qpos = self._draw(self.np_random)
             state = np.concatenate([[0.0], qpos, np.zeros(self._model.nv), self._nothing_yet()])
         self._restore(state)
-        return self._observe(), self._report()
+        return self._observe(), self._info()
 
     def step(self, action: np.ndarray):
         """action (2,), clipped to [-1, 1] -> the observation one control period later."""
@@ -90,7 +95,7 @@ class PlanarEnv(gym.Env):
         self._data.ctrl[:] = REACH * np.clip(action, -1, 1)
         self._advance()
         mujoco.mj_kinematics(self._model, self._data)  # the integrator leaves the poses of the state before
-        info = self._report()
+        info = self._info()
         return self._observe(), self._reward(info), False, False, info
 
     def _advance(self):

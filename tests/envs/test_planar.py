@@ -10,6 +10,7 @@ from gymnasium.utils.env_checker import check_env
 from tiny_runs import ROOT
 
 from ebt_policy.data.store import open_episodes
+from ebt_policy.rollout.sim import make_env, run_episode
 from envs import from_env_args
 from envs.record import Bursts, make_expert, record
 
@@ -76,6 +77,23 @@ def test_actions_beyond_the_table_are_clipped_to_its_edge(env):
         ends.append([env.step(np.array(action))[0]["tool"] for _ in range(20)])
     assert np.array_equal(*ends)
     assert env.reset(seed=0)[0]["tool"].dtype == np.float32
+
+
+def test_logs_of_episodes_keep_what_the_task_reports(task):
+    class Still:
+        chunks = []
+
+        def reset(self, seed):
+            pass
+
+        def act(self, obs):
+            return np.zeros(2)
+
+    env = make_env(f"envs:{IDS[task]}", 3)
+    report = run_episode(env, Still(), 0).report
+    kept = {"push_t": {"coverage", "max_coverage", "success"}, "avoid": {"collided", "way", "success"}}
+    assert set(report) == kept[task] and json.dumps(report)
+    env.close()
 
 
 def test_only_a_frame_that_is_asked_for_opens_graphics(env):
