@@ -29,11 +29,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ebt_policy.core.model import set_act
 from ebt_policy.rollout.agent import ChunkedAgent, ChunkLog
 
 if TYPE_CHECKING:
     from ebt_policy.tasks.robot import ActionChunk, Policy
+
+
+APART = 2**32  # from the agent's seed: else the first plan drawn here would be the one that it executes
 
 
 @dataclass(frozen=True)
@@ -58,16 +60,12 @@ class Monitor:
     def __init__(self, policy: Policy, watch: Watch, seen: Tensor | None = None):
         """seen: the demonstrated observations (n, F) as `flat_inputs` gives them; without them there is no distance."""
         self.policy, self.watch, self.seen = policy, watch, seen
-        self.patient = None
-        if hasattr(policy.model.act, "tol"):
-            self.patient = deepcopy(policy)
-            changes = dict(steps=watch.patience, tol=watch.tol, restarts=1, deadline=None)
-            set_act(self.patient.model, **changes)
+        self.patient = _patient(policy, watch) if hasattr(policy.model.act, "tol") else None
         self.reset(0)
 
     def reset(self, seed: int) -> None:
         """Forget the episode."""
-        self.generator = torch.Generator(device=self.policy.device).manual_seed(seed)
+        self.generator = torch.Generator(device=self.policy.device).manual_seed(seed + APART)
         self.plan: Tensor | None = None  # (1, Tp, Da), the previous one
         self.plans: Tensor | None = None  # (M, Tp, Da) normalised, for the previous observations
 
@@ -152,6 +150,13 @@ def mmd(x: Tensor, y: Tensor, bandwidth: float) -> float:
         return (-0.5 * apart / bandwidth**2).exp().mean().item()
 
     return kernel(x, x) + kernel(y, y) - 2 * kernel(x, y)
+
+
+def _patient(policy: Policy, watch: Watch) -> Policy:
+    """A copy that descends until the gradient is within the tolerance."""
+    copy = deepcopy(policy)
+    copy.model.act = replace(policy.model.act, steps=watch.patience, tol=watch.tol, restarts=1, deadline=None)
+    return copy
 
 
 def _rms(x: Tensor) -> float:

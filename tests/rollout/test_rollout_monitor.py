@@ -56,9 +56,9 @@ def test_every_method_has_the_signals_that_it_can_have(method):
     assert [s["elapsed"] for s in (first, *later)] == [0, 3, 6, 9]
 
 
-def test_signals_repeat_with_the_seed_and_in_other_processes():
-    one, two = (rollout(partial(net_agent, "ebt", True), POINT, [5, 6], max_steps=8, processes=n) for n in (1, 2))
-    assert [log.signals for log in one] == [log.signals for log in two]
+def test_signals_follow_from_the_seed():
+    one, again = (rollout(partial(net_agent, "ebt", True), POINT, seeds, max_steps=8) for seeds in ([5, 6], [6, 5]))
+    assert [log.signals for log in one] == [log.signals for log in reversed(again)]
     assert one[0].signals != one[1].signals
 
 
@@ -108,6 +108,12 @@ def test_the_spread_is_that_of_the_samples():
     agent = watched(bowl_policy(step_size=1e-9), samples=400)  # plans stay the noise that they start from
     (signal,) = signals(agent, 0.0)
     assert signal["spread"] == pytest.approx(1, abs=0.05)
+
+
+def test_plans_are_drawn_apart_from_those_that_are_executed():
+    agent = watched(bowl_policy(step_size=1e-9), samples=2)
+    signals(agent, 0.0)
+    assert (agent.monitor.plans - agent.agent.chunk.plan).flatten(1).norm(dim=1).min() > 1
 
 
 def test_steps_are_counted_until_the_gradient_is_within_the_tolerance():
