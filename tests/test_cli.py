@@ -8,7 +8,7 @@ from tiny_runs import ROOT
 
 from ebt_policy.cli import fail_cleanly
 
-SCRIPTS = ("train", "eval", "recover", "collect", "results", "deploy", "record", "serve", "generate")
+SCRIPTS = ("train", "eval", "recover", "monitor", "collect", "results", "deploy", "record", "serve", "generate")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

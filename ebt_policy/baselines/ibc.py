@@ -31,6 +31,8 @@ class DerivativeFree:
 class ImplicitBC(EBT):
     """act: DerivativeFree."""
 
+    _state = "free"
+
     @torch.no_grad()
     def sample(self, ctx: Tensor, y0: Tensor, generator=None) -> Sample:
         """Search under ctx (B, L, D); y0 (B, ...) gives the shape of the answer, its noise moves the best candidate."""

@@ -125,8 +125,17 @@ class EBT(ConditionalModel):
             y, _moves(steps), _energies(steps), steps[-1].grad_norm, lambda: score(enter(y, state), len(steps))
         )
 
+    @torch.no_grad()
+    def energy(self, ctx: Tensor, y: Tensor) -> Tensor:
+        """Energy (B,) of given candidates y (B, ...) under ctx (B, L, D), as `sample` scores its own."""
+        return per_sample(self._bind(ctx)(enter(y, self._state), self.act.steps))
+
     def _bind(self, ctx: Tensor) -> EnergyFn:
         return self.net.bind(ctx)
+
+    @property
+    def _state(self) -> str:
+        return self.act.state
 
     @property
     def _returns_lowest(self) -> bool:

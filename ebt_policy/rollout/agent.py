@@ -6,7 +6,7 @@ To  observed steps    Tp  predicted steps    Ta  executed steps    Da  action di
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,6 +25,7 @@ class ChunkLog:
     grad_norm: float | None  # at the last step
     steps: int  # descent or denoising steps spent
     latency: float  # seconds from the observations to the actions, as numpy
+    signals: dict[str, float] = field(default_factory=dict)  # what was watched beside acting, see monitor.py
 
 
 class Agent(Protocol):
@@ -75,14 +76,14 @@ class ChunkedAgent:
 
     def _plan(self) -> np.ndarray:
         start = perf_counter()
-        self.chunk = self.policy.predict_action(self._window(), generator=self.generator)
+        self.chunk = self.policy.predict_action(self.window(), generator=self.generator)
         actions = self.chunk.actions[0].float().cpu().numpy()  # (Ta, Da); waits for the device: a true latency
         self.chunks.append(_log(self.chunk, perf_counter() - start))
         if not np.isfinite(actions).all():
             raise FloatingPointError(self._complaint(actions))
         return actions
 
-    def _window(self) -> dict[str, torch.Tensor]:
+    def window(self) -> dict[str, torch.Tensor]:
         """The last observations as a batch of one: (1, To, *shape)."""
         window = {k: torch.from_numpy(np.stack([o[k] for o in self.history])) for k in self.keys}
         return {k: v[None].to(self.policy.device) for k, v in window.items()}

@@ -42,5 +42,5 @@ class ReplanningAgent(ChunkedAgent):
         rest = torch.cat([self.chunk.plan[:, done:], self.chunk.plan[:, -1:].expand(-1, done, -1)], dim=1)
         if self.chunk.energies is None:
             raise ValueError("re-planning early needs an energy, and this method has none: leave out replan")
-        now = self.policy.predict_action(self._window(), generator=self.generator, start=rest)
+        now = self.policy.predict_action(self.window(), generator=self.generator, start=rest)
         return now.energies[0, 0].item() - self.chunks[-1].energies[-1]

@@ -36,6 +36,7 @@ class EpisodeLog:
     digest: str  # of all executed actions: equal digests, equal episodes
     latency: list[float] = field(compare=False)  # per chunk, seconds
     report: dict[str, Any] = field(default_factory=dict)  # info["report"] of the last step, JSON-compatible
+    signals: list[dict[str, float]] = field(default_factory=list)  # per chunk, of agents that are watched
 
 
 def rollout(
@@ -127,6 +128,7 @@ def run_episode(
         digest=digest.hexdigest()[:16],
         latency=[c.latency for c in agent.chunks],
         report=info.get("report", {}),
+        signals=[c.signals for c in agent.chunks if c.signals],
     )
 
 

@@ -119,12 +119,23 @@ class Policy(nn.Module):
             plan[:, self.horizon.run], plan, sample.steps, sample.energies, sample.grad_norm, sample.score
         )
 
+    @torch.no_grad()
+    def energy(self, obs: dict[str, Tensor], plan: Tensor) -> Tensor:
+        """Energy (B,) of plans (B, Tp, Da) given obs[k] (B, To, *shape), env units; ValueError without an energy."""
+        if not hasattr(self.model, "energy"):
+            raise ValueError(f"expected a method with an energy, got {type(self.model).__name__}: use an EBT")
+        return self.model.energy(self._context(obs), self.normalizer.action(plan))
+
+    def inputs(self, obs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """obs[k] (B, To, *shape) in env units -> what the encoder reads: features in [-1, 1] on the training data."""
+        return self.normalizer.obs(self.features(obs))
+
     def _noise(self, count: int, generator: torch.Generator | None) -> Tensor:
         shape = (count, self.horizon.predict, self.spec.action.dim)
         return torch.randn(shape, generator=generator, device=self.device)
 
     def _context(self, obs: dict[str, Tensor]) -> Tensor:
-        return self.encoder(self.normalizer.obs(self.features(obs)))
+        return self.encoder(self.inputs(obs))
 
     def _check(self, obs: dict[str, Tensor]) -> None:
         for key, shape in self.spec.obs.items():

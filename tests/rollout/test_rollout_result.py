@@ -28,7 +28,7 @@ def test_the_episodes_of_two_runs_are_byte_identical_and_nothing_in_them_is_a_du
 def test_the_layout_of_the_json(tmp_path):
     result = json.loads(run(tmp_path / "eval.json").read_text())
     assert set(result) == {*SECTIONS, "episodes"}
-    keys = ["seed", "success", "success_end", "length", "steps", "energies", "grad_norm", "digest", "report"]
+    keys = ["seed", "success", "success_end", "length", "steps", "energies", "grad_norm", "digest", "report", "signals"]
     assert [list(episode) for episode in result["episodes"]] == [keys, keys]
     assert result["seeds"] == [e["seed"] for e in result["episodes"]] == [5, 6]
     assert result["summary"]["success_rate"] == 1.0 and result["summary"]["text"].startswith("2/2 = 100 %")
