@@ -9,7 +9,9 @@ from tiny_runs import ROOT
 from ebt_policy.cli import fail_cleanly
 
 
-@pytest.mark.parametrize("script", ["train", "eval", "collect", "results", "deploy", "serve", "generate"])
+@pytest.mark.parametrize(
+    "script", ["train", "eval", "collect", "results", "deploy", "serve", "generate", "denoise", "probe"]
+)
 def test_help_shows_every_setting_with_its_comment(script, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [f"{script}.py", "--help"])
     with pytest.raises(SystemExit) as stopped:

@@ -1,9 +1,11 @@
-"""How sure a number of successes makes us of a success rate."""
+"""How sure a number of successes makes us of a success rate, and a sample of its mean."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from scipy.stats import beta
 
 
@@ -14,6 +16,16 @@ def success_interval(successes: int, episodes: int, confidence: float = 0.95) ->
     tail = (1 - confidence) / 2
     low = beta.ppf(tail, successes, episodes - successes + 1) if successes else 0.0
     high = beta.ppf(1 - tail, successes + 1, episodes - successes) if successes < episodes else 1.0
+    return float(low), float(high)
+
+
+def bootstrap_interval(values: Sequence[float], confidence: float = 0.95, draws: int = 2000) -> tuple[float, float]:
+    """Of the mean of values (n,): percentiles of the means of resamples, always the same ones."""
+    values = np.asarray(values, dtype=float)
+    if not len(values):
+        raise ValueError("expected at least one value, got none")
+    rows = np.random.default_rng(0).integers(len(values), size=(draws, len(values)))
+    low, high = np.percentile(values[rows].mean(1), [50 * (1 - confidence), 50 * (1 + confidence)])
     return float(low), float(high)
 
 

@@ -5,7 +5,7 @@
     pixels 0 .. 255 -> x in [-1, 1] (B, C, S, S);   noised = x + sigma * n,   n ~ N(0, I),   sigma in units of x
 
 Noise is added and the image not shrunk, as in `NoisedStates`: the EBT, which is not told sigma, has to remove noise and
-not to guess a scale as well. A diffusion model's sqrt(abar) x + sqrt(1 - abar) n is the same image times sqrt(abar) where
+not to guess a scale as well. Diffusion's sqrt(abar) x + sqrt(1 - abar) n is the same image times sqrt(abar), where
 sigma^2 = (1 - abar) / abar: both methods start from the same image, and diffusion is told sigma besides.
 There is no context but one learned token.
 """
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ebt_policy.core.model import ConditionalModel, Loss, Sample
+from ebt_policy.core.model import ConditionalModel, Loss, Sample, set_act
 from ebt_policy.data.images import Tiles
 
 
@@ -76,6 +76,24 @@ class Denoiser(nn.Module):
 
     def _context(self, images: Tensor) -> Tensor:
         return self.context.expand(len(images), -1, -1)  # (B, 1, D)
+
+
+@dataclass(frozen=True)
+class Restored:
+    images: Tensor  # (n, C, S, S) in [-1, 1], not clipped
+    steps: Tensor  # (n,) network evaluations
+    energies: Tensor | None  # (K+1, n) of what was given, after each step, and of the images; of an EBT
+
+
+def restore(denoiser: Denoiser, noised: Tensor, sigma: float, steps: int, batch: int = 100) -> Restored:
+    """Denoise images (n, C, S, S) in a number of steps, a batch at a time."""
+    set_act(denoiser.model, steps=steps)
+    generator = torch.Generator(denoiser.device).manual_seed(0)
+    samples = [denoiser.denoise(part.to(denoiser.device), sigma, generator) for part in noised.split(batch)]
+    energies = None
+    if samples[0].score is not None:
+        energies = torch.cat([torch.cat([s.energies, s.score()[None]]) for s in samples], dim=1).cpu()
+    return Restored(torch.cat([s.y for s in samples]).cpu(), torch.cat([s.steps for s in samples]).cpu(), energies)
 
 
 def to_unit(pixels: Tensor) -> Tensor:
