@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import hydra
-import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ebt_policy.bench import table
 from ebt_policy.cli import explain, fail_cleanly
+from ebt_policy.data.split import evenly
 from ebt_policy.rollout.gallery import write_gallery
 from ebt_policy.rollout.restore import measure
 from ebt_policy.rollout.result import versions, write_result
@@ -32,7 +32,7 @@ def main(cfg: DictConfig) -> None:
     denoiser, data = load_denoiser(run, **act)
     pixels = torch.from_numpy(data.held_out.pixels)
     sigmas = [*settings["inside"], *settings["outside"]]
-    rows = measure(denoiser, to_unit(pixels[_spread(len(pixels), cfg.images)]), sigmas, settings["steps"])
+    rows = measure(denoiser, to_unit(pixels[evenly(len(pixels), cfg.images)]), sigmas, settings["steps"])
     for row in rows:
         row["in_distribution"] = row["sigma"] in settings["inside"]
     result = {
@@ -42,14 +42,10 @@ def main(cfg: DictConfig) -> None:
         "versions": versions(),
     }
     write_result(folder / "denoise.json", result)
-    shown = to_unit(pixels[_spread(len(pixels), cfg.pictures)])
+    shown = to_unit(pixels[evenly(len(pixels), cfg.pictures)])
     write_gallery(folder / "gallery.html", f"{run.resolve().name}: restored images", denoiser, shown, result, sigmas)
     print(_table(rows))
     print(f"-> {folder}")
-
-
-def _spread(count: int, at_most: int) -> np.ndarray:
-    return np.unique(np.linspace(0, count - 1, min(at_most, count)).astype(int))
 
 
 def _table(rows: list[dict]) -> str:

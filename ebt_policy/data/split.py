@@ -1,4 +1,4 @@
-"""Which of a collection is held out of training."""
+"""Which of a collection is held out of training, and which of that is looked at."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ Item = TypeVar("Item")
 def held_out_rows(count: int, share: float) -> np.ndarray:
     """Indices, `share` of `count`, evenly spread, so that both parts cover the whole collection; may be none."""
     return np.linspace(0, count - 1, round(count * share)).astype(int)
+
+
+def evenly(count: int, at_most: int) -> np.ndarray:
+    """Indices of at most so many of `count`, evenly spread, each once."""
+    return np.unique(np.linspace(0, count - 1, min(at_most, count)).astype(np.int64))
 
 
 def split(items: Sequence[Item], share: float, what: str) -> tuple[list[Item], list[Item]]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ebt_policy.core.model import ConditionalModel, Loss, Sample, set_act
 from ebt_policy.data.images import Tiles
+from ebt_policy.data.split import evenly
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Denoiser(nn.Module):
 class Restored:
     images: Tensor  # (n, C, S, S) in [-1, 1], not clipped
     steps: Tensor  # (n,) network evaluations
-    energies: Tensor | None  # (K+1, n) of what was given, after each step, and of the images; of an EBT
+    energies: Tensor | None  # (K+1, n) of what was given and after each step; None for methods without an energy
 
 
 def restore(denoiser: Denoiser, noised: Tensor, sigma: float, steps: int, batch: int = 100) -> Restored:
@@ -121,8 +122,7 @@ class Restoration:
     """PSNR on held-out images, evenly spread, at a few noise levels, with the noise of one seed."""
 
     def __init__(self, rows: ImageRows, sigmas: tuple[float, ...] = (0.5, 1.0), count: int = 64):
-        index = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64))
-        self.batch, self.sigmas = rows.batch(index), sigmas
+        self.batch, self.sigmas = rows.batch(evenly(len(rows), count)), sigmas
 
     @torch.no_grad()
     def __call__(self, module: Denoiser) -> dict[str, float]:

@@ -27,7 +27,7 @@ def make(method="ebt", channels=1, **act) -> Denoiser:
     return Denoiser(channels, SIZE, DIM, model)
 
 
-def shades(count=64, channels=1) -> torch.Tensor:
+def shades(count=32, channels=1) -> torch.Tensor:
     """(count, channels, 8, 8) uint8, each of one grey: what noise hides can be told from the other pixels."""
     grey = torch.linspace(0, 255, count).round().to(torch.uint8)
     return grey[:, None, None, None].expand(count, channels, SIZE, SIZE).contiguous()

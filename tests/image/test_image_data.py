@@ -43,7 +43,7 @@ def test_tiles_put_side_by_side_are_the_picture_without_its_margins():
 @pytest.mark.parametrize(
     ("size", "channels", "message"),
     [
-        (17, 3, "0.png is 24 x 16 pixels, a tile needs 17 x 17: set task.size lower"),
+        (17, 3, "png is 24 x 16 pixels, a tile needs 17 x 17: set task.size lower"),
         (8, 1, "0.png is RGB, expected L for 1 channels: convert it, or set task.channels"),
         (8, 4, "task.channels must be 1 .grey. or 3 .RGB., got 4"),
     ],

@@ -14,7 +14,7 @@ from ebt_policy.tasks.probe import features, read
 METHODS = ("ebt", "dit")
 
 
-def train(denoiser, pixels, updates=150):
+def train(denoiser, pixels, updates=60):
     """The loss of the first update and the mean of the last ten."""
     optimizer, losses = torch.optim.AdamW(denoiser.parameters(), 1e-2, weight_decay=0.0), []
     for update in range(updates):
@@ -83,11 +83,11 @@ def test_what_was_trained_removes_noise_and_an_image_alone_is_treated_as_in_a_ba
     noised = add_noise(truth, 0.5)
     restored = restore(denoiser, noised, 0.5, steps=2, batch=10)
     assert squared_errors(restored.images, truth).mean() < 0.5 * squared_errors(noised, truth).mean()
-    assert restored.steps.tolist() == [2] * 64
+    assert restored.steps.tolist() == [2] * 32
     alone = restore(denoiser, noised[7:8], 0.5, steps=2)
     torch.testing.assert_close(alone.images[0], restored.images[7], atol=1e-4, rtol=1e-4)
     if method == "ebt":
-        assert restored.energies.shape == (3, 64)
+        assert restored.energies.shape == (3, 32)
         torch.testing.assert_close(alone.energies[:, 0], restored.energies[:, 7], atol=1e-3, rtol=1e-4)
 
 

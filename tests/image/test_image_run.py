@@ -94,8 +94,8 @@ def test_a_checkpoint_of_another_kind_of_task_is_refused_by_name(runs, store, tm
     [
         (("task.patch=3",), "task.size must be a multiple of task.patch, got 8 and 3"),
         (("task.size=48", "task.patch=2"), "577 tokens are more than 512: set task.patch higher"),
-        (("task.size=32",), "0.png is 24 x 16 pixels, a tile needs 32 x 32"),
-        (("task.channels=1",), "0.png is RGB, expected L"),
+        (("task.size=32",), "png is 24 x 16 pixels, a tile needs 32 x 32"),
+        (("task.channels=1",), "png is RGB, expected L"),
     ],
 )
 def test_what_cannot_be_trained_on_is_refused_before_there_is_a_run(folder, tmp_path, settings, message):
@@ -110,9 +110,8 @@ def test_images_without_labels_cannot_be_probed(runs):
 
 
 def test_a_run_on_digits_is_probed_beside_pixels_and_chance(tmp_path, capsys):
-    tiny = ("task=image_mnist", "task.patch=14", "validation=0.5")
-    folder = tmp_path / "unused"
-    train_run(compose_image(tmp_path / "run", folder, "experiment=image_ebt_mnist", *tiny, updates=1))
+    digits = ("task.source=digits", "task.size=28", "task.channels=1", "task.patch=14", "validation=0.5")
+    train_run(compose_image(tmp_path / "run", "digits", "experiment=image_ebt_mnist", *digits, updates=1))
     script("probe", f"run={tmp_path / 'run'}")
     rows = json.loads((tmp_path / "run" / "probe.json").read_text())["rows"]
     assert [row["features"] for row in rows] == ["pixels", "untrained, block 1", "trained, block 1"]
