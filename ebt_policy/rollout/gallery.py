@@ -49,30 +49,34 @@ def curves(rows: Sequence[dict]) -> Figure:
     axes.title.set_text("Restored images by noise level")
     axes.set_xlabel("steps (0: as given)")
     axes.set_ylabel("PSNR, dB")
-    axes.legend(frameon=False, title="sigma")
+    axes.legend(frameon=False, title="sigma", loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
 def pictures(denoiser: Denoiser, truth: Tensor, sigma: float, steps: Sequence[int]) -> Figure:
     """A row per image of truth (n, C, S, S): noised, after each number of steps, true."""
     noised = add_noise(truth, sigma)
-    columns, energy = [("noised", noised, None)], None
+    columns = [("noised", noised, _energies(denoiser, noised, sigma))]
     for count in steps:
         restored = restore(denoiser, noised, sigma, count)
-        energy = restored.energies
-        columns.append((f"{count} step" + "s" * (count > 1), restored.images, None if energy is None else energy[-1]))
-    if energy is not None:
-        columns[0] = ("noised", noised, energy[0])
-    figure = Figure(figsize=(INCH * (len(columns) + 1), 1.3 * INCH * len(truth)), layout="constrained")
-    grid = figure.subplots(len(truth), len(columns) + 1, squeeze=False)
-    for axes, (name, images, energies) in zip(grid.T, columns, strict=False):
+        energies = None if restored.energies is None else restored.energies[-1]
+        columns.append((f"{count} step" + "s" * (count > 1), restored.images, energies))
+    columns.append(("truth", truth, _energies(denoiser, truth, sigma)))
+    figure = Figure(figsize=(INCH * len(columns), 1.3 * INCH * len(truth)), layout="constrained")
+    grid = figure.subplots(len(truth), len(columns), squeeze=False)
+    for axes, (name, images, energies) in zip(grid.T, columns, strict=True):
         decibels = psnr(squared_errors(images, truth))
         for i, cell in enumerate(axes):
-            said = f"{decibels[i]:.1f} dB" + ("" if energies is None else f"\nE {energies[i]:.4g}")
+            said = f"{decibels[i]:.1f} dB" if name != "truth" else ""
+            said += "" if energies is None else f"\nE {energies[i]:.4g}"
             _show(cell, images[i], said, name if i == 0 else "")
-    for i, cell in enumerate(grid[:, -1]):
-        _show(cell, truth[i], "", "truth" if i == 0 else "")
     return figure
+
+
+def _energies(denoiser: Denoiser, images: Tensor, sigma: float) -> Tensor | None:
+    """(n,) of images as they are, if the method has energies."""
+    energies = restore(denoiser, images, sigma, steps=1).energies
+    return None if energies is None else energies[0]
 
 
 def _show(axes: Axes, image: Tensor, below: str, above: str) -> None:
