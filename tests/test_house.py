@@ -19,6 +19,7 @@ THIRD_PARTY = {  # top-level module -> where it may be imported
     "zarr": r"ebt_policy/data/",
     "h5py": r"ebt_policy/data/",
     "tokenizers": r"ebt_policy/data/",
+    "skimage": r"ebt_policy/rollout/",
     "gymnasium": r"ebt_policy/(rollout|train/evaluate)|envs/",
     "matplotlib": r"ebt_policy/rollout/",
     "statsmodels": r"ebt_policy/rollout/",

@@ -45,17 +45,19 @@ class Diffusion(FieldModel):
         self.levels = levels
         self.register_buffer("abar", self._scheduler().alphas_cumprod, persistent=False)
 
-    def _scheduler(self) -> DDPMScheduler | DDIMScheduler:
+    def _scheduler(self, betas: list[float] | None = None) -> DDPMScheduler | DDIMScheduler:
+        """Over the trained levels, or over those that `betas` lead to."""
         common = dict(
-            num_train_timesteps=self.levels,
+            num_train_timesteps=self.levels if betas is None else len(betas),
             beta_schedule="squaredcos_cap_v2",
+            trained_betas=betas,
             prediction_type="epsilon",
             clip_sample=True,
         )
         return DDPMScheduler(**common) if self.act.sampler == "ddpm" else DDIMScheduler(**common)
 
     def loss(self, target: Tensor, ctx: Tensor, y0: Tensor, generator=None, weight: Tensor | float = 1.0) -> Loss:
-        """target and y0, the noise, (B, N, P); ctx (B, L, D)."""
+        """target and y0, the noise, (B, ...); ctx (B, L, D)."""
         t = torch.randint(self.levels, (len(y0),), generator=generator, device=y0.device)
         abar = like(self.abar[t], y0)
         noised = abar.sqrt() * target + (1 - abar).sqrt() * y0
@@ -64,11 +66,32 @@ class Diffusion(FieldModel):
 
     @torch.no_grad()
     def sample(self, ctx: Tensor, y0: Tensor, generator=None) -> Sample:
-        """Denoise y0 (B, N, P) under ctx (B, L, D); network evaluations = act.steps."""
+        """Denoise y0 (B, ...) under ctx (B, L, D); network evaluations = act.steps."""
         if self.act.steps > self.levels:
             raise ValueError(f"trained with {self.levels} noise levels, cannot take {self.act.steps} steps")
-        scheduler, noise, y = self._scheduler(), self._bind(ctx), y0
+        scheduler = self._scheduler()
         scheduler.set_timesteps(self.act.steps, device=y0.device)
+        return self._follow(scheduler, torch.arange(self.levels, device=y0.device), ctx, y0, generator)
+
+    @torch.no_grad()
+    def denoise(self, ctx: Tensor, noised: Tensor, sigma: float, generator=None) -> Sample:
+        """Start at the level whose noise is sigma to 1 of data, and go down in act.steps even strides, if it has those.
+
+        The scheduler knows these levels alone (Nichol and Dhariwal, 2021), so that no stride has to be rounded.
+        """
+        ratio = ((1 - self.abar) / self.abar).sqrt()
+        below = int((ratio - sigma).abs().argmin()) + 1
+        steps = min(self.act.steps, below)
+        levels = (torch.arange(1, steps + 1, device=noised.device) * below / steps).round().long() - 1  # (steps,)
+        abar = self.abar[levels]
+        scheduler = self._scheduler((1 - abar / torch.cat([torch.ones_like(abar[:1]), abar[:-1]])).tolist())
+        scheduler.set_timesteps(steps, device=noised.device)
+        return self._follow(scheduler, levels, ctx, abar[-1].sqrt() * noised, generator)
+
+    def _follow(self, scheduler, levels: Tensor, ctx: Tensor, y: Tensor, generator) -> Sample:
+        """All timesteps of the scheduler, which are numbers of `levels`."""
+        noise = self._bind(ctx)
         for t in scheduler.timesteps:
-            y = scheduler.step(self._evaluate(noise, y, t.expand(len(y))), t, y, generator=generator).prev_sample
-        return Sample(y, for_each(y, self.act.steps))
+            eps = self._evaluate(noise, y, levels[t].expand(len(y)))
+            y = scheduler.step(eps, t, y, generator=generator).prev_sample
+        return Sample(y, for_each(y, len(scheduler.timesteps)))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ebt_policy.core.model import ConditionalModel
 from ebt_policy.core.transformer import Transformer
 
-FieldFn = Callable[[Tensor, Tensor], Tensor]  # (y (B, N, P), level t (B,)) -> (B, N, P)
+FieldFn = Callable[[Tensor, Tensor], Tensor]  # (y (B, ...), level t (B,)) -> (B, ...)
 Network = Callable[[nn.Module, Transformer], nn.Module]  # (tokenise, trunk) -> module with bind(ctx) -> FieldFn
 LEVELS = 100  # scale of t: a method whose own time runs from 0 to 1 multiplies it by this
 
@@ -30,7 +30,12 @@ class Field(nn.Module):
     def bind(self, ctx: Tensor) -> FieldFn:
         """Fix the context (B, L, D), encoded here and only here."""
         features = self.trunk.bind(ctx)
-        return lambda y, t: self.readout(features(self.tokenize(y) + self.level(t)[:, None]))
+
+        def field(y: Tensor, t: Tensor) -> Tensor:
+            vectors = self.readout(features(self.tokenize(y) + self.level(t)[:, None]))  # (B, N, P)
+            return self.tokenize.join(vectors, y.shape)
+
+        return field
 
 
 class LevelEmbedding(nn.Sequential):

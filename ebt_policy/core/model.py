@@ -40,6 +40,10 @@ class ConditionalModel(nn.Module):
     def sample(self, ctx: Tensor, y0: Tensor, generator=None) -> Sample:
         raise NotImplementedError
 
+    def denoise(self, ctx: Tensor, noised: Tensor, sigma: float, generator=None) -> Sample:
+        """From noised = target + sigma * noise (B, ...) to the target; who needs no level does not look at sigma."""
+        return self.sample(ctx, noised, generator)
+
     def compile_for_acting(self) -> None:
         """Compile what `sample` evaluates again and again; its next calls wait for that, results differ by rounding."""
         raise NotImplementedError

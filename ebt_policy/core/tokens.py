@@ -1,10 +1,11 @@
-"""Candidates as tokens: `split` gives the raw vector of each token, the call embeds it.
+"""Candidates as tokens: `split` gives the raw vector of each token, `join` undoes it, the call embeds it.
 
 y (B, ...) -> split (B, N, P) -> tokens (B, N, D)
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
@@ -17,6 +18,10 @@ class LinearTokens(nn.Module):
 
     def split(self, y: Tensor) -> Tensor:
         return y
+
+    def join(self, vectors: Tensor, shape: torch.Size) -> Tensor:
+        """vectors (B, N, P) as a y of this shape."""
+        return vectors
 
     def forward(self, y: Tensor) -> Tensor:
         return self.embed(self.split(y))
@@ -31,11 +36,17 @@ class PatchTokens(nn.Module):
         self.embed = nn.Linear(self.size, dim)
 
     def split(self, y: Tensor) -> Tensor:
+        B, C, height, width = y.shape
         p = self.patch
-        if y.shape[-1] % p or y.shape[-2] % p:
-            raise ValueError(f"image sides must be multiples of the patch size {p}, got {tuple(y.shape[-2:])}")
-        y = y.unfold(2, p, p).unfold(3, p, p)  # (B, C, h, w, p, p)
-        return y.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+        if height % p or width % p:
+            raise ValueError(f"image sides must be multiples of the patch size {p}, got {(height, width)}")
+        return y.view(B, C, height // p, p, width // p, p).permute(0, 2, 4, 1, 3, 5).reshape(B, -1, C * p * p)
+
+    def join(self, vectors: Tensor, shape: torch.Size) -> Tensor:
+        """vectors (B, N, P) of the patches, row by row, as an image y of this shape."""
+        B, C, height, width = shape
+        p = self.patch
+        return vectors.view(B, height // p, width // p, C, p, p).permute(0, 3, 1, 4, 2, 5).reshape(shape)
 
     def forward(self, y: Tensor) -> Tensor:
         return self.embed(self.split(y))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ebt_policy.data.episodes import DataError
-from ebt_policy.data.split import held_out_rows
+from ebt_policy.data.split import split
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -107,17 +107,6 @@ def _document(path: Path, year: int | None = None) -> Document:
     return Document(path.name, text, year)
 
 
-def split(documents: list[Document], share: float) -> tuple[list[Document], list[Document]]:
-    """(training, held out), neither empty."""
-    rows = set(held_out_rows(len(documents), share).tolist())
-    if len(rows) in (0, len(documents)):
-        raise DataError(
-            f"validation={share} of {len(documents)} documents holds out {len(rows)}, expected at least one and "
-            "not all: cut the text into more files, or change the share"
-        )
-    return [d for i, d in enumerate(documents) if i not in rows], [d for i, d in enumerate(documents) if i in rows]
-
-
 def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
     """A byte-level BPE of `vocabulary` tokens, END among them: any text is a sequence of its tokens."""
     if vocabulary <= BYTES + 1:
@@ -182,7 +171,7 @@ class Packed:
 
 def packed(corpus: str, years: Sequence[int] | None, vocabulary: int, share: float, cache: Path) -> Packed:
     """Read, split, tokenise and pack a corpus into `cache`, unless it lies there already."""
-    train, held_out = split(read_corpus(corpus, years), share)
+    train, held_out = split(read_corpus(corpus, years), share, "documents")
     key = _hash(train, held_out, vocabulary)
     folder = cache / key
     if not folder.exists():

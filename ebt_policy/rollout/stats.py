@@ -1,4 +1,4 @@
-"""How sure a number of successes makes us of a success rate, and how much it owes to one training run."""
+"""How sure a sample makes us of a success rate or a mean, and how much of a rate is owed to one training run."""
 
 from __future__ import annotations
 
@@ -17,6 +17,16 @@ def success_interval(successes: int, episodes: int, confidence: float = 0.95) ->
     tail = (1 - confidence) / 2
     low = beta.ppf(tail, successes, episodes - successes + 1) if successes else 0.0
     high = beta.ppf(1 - tail, successes + 1, episodes - successes) if successes < episodes else 1.0
+    return float(low), float(high)
+
+
+def bootstrap_interval(values: Sequence[float], confidence: float = 0.95, draws: int = 2000) -> tuple[float, float]:
+    """Of the mean of values (n,): percentiles of the means of resamples, always the same ones."""
+    values = np.asarray(values, dtype=float)
+    if not len(values):
+        raise ValueError("expected at least one value, got none")
+    rows = np.random.default_rng(0).integers(len(values), size=(draws, len(values)))
+    low, high = np.percentile(values[rows].mean(1), [50 * (1 - confidence), 50 * (1 + confidence)])
     return float(low), float(high)
 
 

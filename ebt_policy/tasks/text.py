@@ -21,6 +21,7 @@ from ebt_policy.core.model import ConditionalModel, Loss, Sample
 from ebt_policy.core.objectives import CrossEntropy
 from ebt_policy.core.replay import ReplayBuffer
 from ebt_policy.core.transformer import Prefix
+from ebt_policy.data.split import evenly
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class Perplexity:
 
     def __init__(self, rows: TextRows, count: int = 64, batch: int = 16, bytes_per_token: float = math.nan):
         self.rows, self.batch, self.bytes_per_token = rows, batch, bytes_per_token
-        self.index = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64))
+        self.index = evenly(len(rows), count)
 
     @torch.no_grad()
     def __call__(self, module: LanguageModel) -> dict[str, float]:

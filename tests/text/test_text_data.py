@@ -7,7 +7,8 @@ from small_text import write_folder
 
 from ebt_policy.data import text
 from ebt_policy.data.episodes import DataError
-from ebt_policy.data.text import END, Installed, encode, load_tokenizer, packed, read_corpus, split, train_tokenizer
+from ebt_policy.data.split import split
+from ebt_policy.data.text import END, Installed, encode, load_tokenizer, packed, read_corpus, train_tokenizer
 from ebt_policy.tasks.text import TextRows
 
 
@@ -23,7 +24,7 @@ def data(folder):
 
 def test_packed_tokens_are_the_documents_between_ends(folder, data):
     tokenizer = load_tokenizer(data.tokenizer)
-    train, held_out = split(read_corpus(str(folder)), 0.25)
+    train, held_out = split(read_corpus(str(folder)), 0.25, "documents")
     assert len(train) == 3 and len(held_out) == 1
     assert tokenizer.token_to_id(END) == 0 and data.train[0] == data.train[-1] == 0
     pieces = tokenizer.decode(data.train.tolist(), skip_special_tokens=False).split(END)
