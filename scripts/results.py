@@ -37,6 +37,8 @@ def main(cfg: DictConfig) -> None:
             if told and (name, task) == (cfg.headline.table, cfg.headline.task):
                 _rewrite(readme, "headline", _headline(cfg, task, results))
         _rewrite(readme, name, "\n".join(lines))
+    latency = json.loads((ROOT / cfg.folder / "bench_deploy.json").read_text())
+    _rewrite(ROOT / "ebt_policy" / "deploy" / "README.md", "deploy", _deployed(latency))
     _rewrite(readme, "speed", _speed([ROOT / cfg.folder / f"{bench}.json" for bench in cfg.benches]))
 
 
@@ -81,6 +83,28 @@ def _speed(benches: list[Path]) -> str:
             low, median, high = (f"{ratio['wall'][key]:.3g}" for key in ("low", "median", "high"))
             lines.append(f"| {name} | {median} [{low}, {high}] | {ratio['target']} | `scripts/{path.stem}.py` |")
     return "\n".join(lines)
+
+
+def _deployed(bench: dict) -> str:
+    """What latency costs, a row for each latency and a column for each way of meeting it."""
+    plain, latencies, ways = bench["plain"], {}, {}
+    for name in bench["deployed"]:
+        latency, way = name.split(", ")
+        latencies[latency], ways[way] = None, None
+    lines = ["| latency | " + " | ".join(ways) + " |", "|---" * (len(ways) + 1) + "|"]
+    for latency in latencies:
+        cells = (_deployment(bench["deployed"][f"{latency}, {way}"]) for way in ways)
+        lines.append(f"| {latency} | " + " | ".join(cells) + " |")
+    times = (f"{name} {1e3 * spread['median']:.2g} ms" for name, spread in bench["seconds"].items())
+    lines += ["", f"The plain evaluation, without any of this: {_deployment(plain)}. Medians: {', '.join(times)}."]
+    return "\n".join(lines)
+
+
+def _deployment(cell: dict) -> str:
+    text = f"{cell['successes']} of {cell['episodes']} in {cell['ticks']:.0f} ticks"
+    if "joints" in cell:
+        text += f"<br>at joints {cell['joints']['p95']:.1f}, at most {cell['joints']['max']:.1f} m/s²"
+    return text
 
 
 def _cell(result: dict | None) -> str:

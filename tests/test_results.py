@@ -43,3 +43,16 @@ def test_speeds_are_the_ratios_of_the_benches_beside_their_goals(tmp_path):
     bench.write_text(json.dumps({"ratios": {"EBT@2 / DDIM-10": ratio}}))
     row = SCRIPT["_speed"]([bench]).splitlines()[-1]
     assert row == "| EBT@2 / DDIM-10 | 0.512 [0.4, 0.61] | <= 1/2 | `scripts/bench_infer.py` |"
+
+
+def test_what_latency_costs_is_a_row_for_each_latency():
+    def cell(n):
+        return {"successes": n, "episodes": 50, "ticks": 36.0, "joints": {"p95": 3.03, "max": 5.4}}
+
+    deployed = {f"{s} ms, {way}": cell(n) for n, s in ((50, 0), (48, 60)) for way in ("joined", "switched")}
+    plain = {"successes": 50, "episodes": 50, "ticks": 35.0}
+    seconds = {"round trip beyond inference": {"median": 0.0021}}
+    lines = SCRIPT["_deployed"]({"plain": plain, "deployed": deployed, "seconds": seconds}).splitlines()
+    assert lines[0] == "| latency | joined | switched |" and len(lines) == 6
+    assert lines[3].startswith("| 60 ms | 48 of 50 in 36 ticks<br>at joints 3.0, at most 5.4 m/s² | 48 of 50")
+    assert lines[-1].endswith("50 of 50 in 35 ticks. Medians: round trip beyond inference 2.1 ms.")
