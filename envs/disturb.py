@@ -289,7 +289,7 @@ class Disturbed(gym.Wrapper):
         self.parts, self.active = [make() for make in self.disturbance.parts], []
         self.count, self.tick = Grasps(), 0
         self.report = Report(self.disturbance.name, self.index)
-        return self.obs, info | {"report": asdict(self.report)}
+        return self.obs, self._told(info)
 
     def step(self, action: np.ndarray):
         if self.tick == self.report.trigger:
@@ -306,7 +306,11 @@ class Disturbed(gym.Wrapper):
         if self.report.trigger is None and self.disturbance.when(self):
             self.report.trigger = self.tick
         self.report.grasps, self.report.retries = self.count.taken, max(self.count.taken - 1, 0)
-        return self.obs, reward, terminated, truncated, info | {"report": asdict(self.report)}
+        return self.obs, reward, terminated, truncated, self._told(info)
+
+    def _told(self, info: dict) -> dict:
+        """With the report added to that of the environment, if it makes one."""
+        return info | {"report": info.get("report", {}) | asdict(self.report)}
 
     def _begin(self):
         self.active = self.parts

@@ -35,7 +35,10 @@ class Tray(gym.Env):
         self.way = 0.01 * np.clip(action[:3], -1, 1) + 1e-4 * self.force
         self.position = self.position + self.way
         self.thing = self.position.copy() if self.held else self.thing * [1, 1, 0]
-        return self._obs(), 0.0, False, False, {"success": bool(self.thing[2] > 0.2)}
+        return self._obs(), 0.0, False, False, self._info()
+
+    def _info(self):
+        return {"success": bool(self.thing[2] > 0.2), "report": {"height": float(self.thing[2])}}
 
     def grasped(self):
         return self.held

@@ -49,6 +49,7 @@ def test_number_0_changes_nothing_and_counts_the_grasp():
         obs, *_ = env.step(agent.act(obs))
         assert np.array_equal(env.position, hand)
     assert info["success"] and info["report"] == {
+        "height": things[-1][2],  # of the tray itself
         "disturbance": "none",
         "index": 0,
         "trigger": None,
