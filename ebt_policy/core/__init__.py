@@ -4,10 +4,11 @@
     y candidate (B, ...)   ctx context (B, L, D)   k descent step   E energy, summed over tokens, never averaged
 
 Read in this order: `descent` (the one loop), `transformer` (the trunk), `heads` and `energy` (the landscape),
-`objectives` (what training asks of it), `ebt` (the conditional model), `energies` (terms to add when acting).
+`objectives` and `contrastive` (what training asks of it), `ebt` (the conditional model), `scores` (one that has a
+landscape for each level of noise), `energies` (terms to add when acting).
 """
 
-from ebt_policy.core.contrastive import InfoNCE
+from ebt_policy.core.contrastive import ContrastiveDivergence, InfoNCE, NoiseContrast
 from ebt_policy.core.descent import DescentConfig, EnergyFn, Step, descend, energy_and_grad, walk
 from ebt_policy.core.ebt import EBT, ActConfig
 from ebt_policy.core.energy import EnergyTransformer
@@ -16,14 +17,18 @@ from ebt_policy.core.model import ConditionalModel, Loss, Sample
 from ebt_policy.core.objectives import CrossEntropy, NoisedStates, OwnIterates, PseudoHuber
 from ebt_policy.core.replay import ReplayBuffer
 from ebt_policy.core.rotary import RotaryTransformer
+from ebt_policy.core.scores import AnnealedEBT, DenoisingScores
 from ebt_policy.core.tokens import LinearTokens, LogitTokens, PatchTokens
 from ebt_policy.core.transformer import Prefix, Transformer, Trunk
 
 __all__ = [
     "EBT",
     "ActConfig",
+    "AnnealedEBT",
     "ConditionalModel",
+    "ContrastiveDivergence",
     "CrossEntropy",
+    "DenoisingScores",
     "DescentConfig",
     "DotProduct",
     "EnergyFn",
@@ -32,6 +37,7 @@ __all__ = [
     "LinearTokens",
     "LogitTokens",
     "Loss",
+    "NoiseContrast",
     "NoisedStates",
     "OwnIterates",
     "PatchTokens",

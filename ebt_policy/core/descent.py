@@ -1,6 +1,6 @@
 """Descent on an energy landscape: the one loop that every task shares.
 
-    start = enter(y, noise)                       free | unit_rms | simplex
+    start = enter(y, noise)                       free | unit_rms | simplex | box
     g     = dE/dy at start + momentum * velocity  (Nesterov's look-ahead)
     y     = start + velocity,   velocity <- momentum * velocity - step_size * g
 
@@ -32,7 +32,7 @@ class DescentConfig:
     noise: tuple[float, float] = (0.0, 0.0)  # Langevin sigma at the first and last step, cosine in between
     step_jitter: float = 1.0  # one factor per sample and walk on the step size, U[1/j, j]
     energy_temp: float | None = None  # if set, each step is scaled by min(exp(E) / temp, 10), per sample or token
-    state: Literal["free", "unit_rms", "simplex"] = "free"  # where y lives before each step
+    state: Literal["free", "unit_rms", "simplex", "box"] = "free"  # where y lives before each step
     tol: float = 0.0  # a sample stops once its gradient norm is at most tol
     accept: bool = False  # undo a sample's step that raised its energy, and halve its next one
     backprop: Literal["none", "last", "each", "through"] = "none"  # which steps parameters learn from
@@ -173,16 +173,21 @@ def _unit_rms(y: Tensor) -> Tensor:
     return y * like(y.flatten(1).pow(2).mean(1).add(1e-6).rsqrt(), y)
 
 
+def _reflect(y: Tensor) -> Tensor:
+    """Into [-1, 1], whose faces are mirrors: noise alone fills the box evenly, and nothing gathers at its faces."""
+    return ((y - 1).remainder(4) - 2).abs() - 1
+
+
 _ENTER = {  # how y and this step's noise become the state that the gradient is taken at
     "free": lambda y, noise: y + noise,
     "unit_rms": lambda y, noise: _unit_rms(y) + noise,  # EBT-Policy, per sample instead of per batch
     "simplex": lambda y, noise: (y + noise).softmax(-1),  # EBT text
+    "box": lambda y, noise: _reflect(y + noise),  # reflected Langevin dynamics, normalised actions
 }
 
 
 def _noise(y: Tensor, sigmas: tuple[float, float], k: int, n: int, generator) -> Tensor | float:
-    first, last = sigmas
-    sigma = last + 0.5 * (first - last) * (1 + math.cos(math.pi * k / max(n - 1, 1)))
+    sigma = sigma_at(sigmas, k, n)
     if sigma == 0:
         return 0.0
     return sigma * torch.randn(y.shape, generator=generator, device=y.device, dtype=y.dtype)
@@ -200,6 +205,12 @@ def _randint(high: int, generator) -> int:
         return 0
     device = "cpu" if generator is None else generator.device
     return int(torch.randint(high + 1, (), generator=generator, device=device))
+
+
+def sigma_at(noise: tuple[float, float], k: int, n: int) -> float:
+    """Standard deviation of the noise at step k of n: a cosine from the first to the last."""
+    first, last = noise
+    return last + 0.5 * (first - last) * (1 + math.cos(math.pi * k / max(n - 1, 1)))
 
 
 def like(x: Tensor, y: Tensor) -> Tensor:

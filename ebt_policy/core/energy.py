@@ -33,6 +33,11 @@ class EnergyTransformer(nn.Module):
 
         return energy
 
-    def _tokens(self, y: Tensor, k: int) -> Tensor:
+    def _tokens(self, y: Tensor, k: int | Tensor) -> Tensor:
+        """k: one landscape for all samples, or (B,), one for each."""
         tokens = self.tokenize(y)
-        return tokens if self.landscape is None else tokens + self.landscape[min(k, len(self.landscape) - 1)]
+        if self.landscape is None:
+            return tokens
+        last = len(self.landscape) - 1
+        own = self.landscape[k.clamp(max=last)][:, None] if isinstance(k, Tensor) else self.landscape[min(k, last)]
+        return tokens + own
