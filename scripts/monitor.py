@@ -1,8 +1,7 @@
 """Watch a trained policy act, and measure how well each signal foretells that an episode will fail.
 
 python scripts/monitor.py run=assets/checkpoints/ebt_square
-python scripts/monitor.py run=assets/checkpoints/ebt_square env=envs:Noisy-v0 \\
-    env_kwargs='{task: envs:Square-v0, sigma: 0.2}'
+python scripts/monitor.py run=assets/checkpoints/ebt_square around=envs:Noisy-v0 around_kwargs={sigma:0.2}
 python scripts/monitor.py of=assets/checkpoints/ebt_square/monitor alpha=0.05
 """
 
@@ -22,8 +21,7 @@ from ebt_policy.rollout.alarm import foretelling
 from ebt_policy.rollout.monitor import Watch
 from ebt_policy.rollout.result import evaluate, write_result
 from ebt_policy.rollout.sim import make_env
-from ebt_policy.train.build import load_config
-from ebt_policy.train.evaluate import check_environment, sha256
+from ebt_policy.train.evaluate import subject
 from ebt_policy.train.monitored import load_monitored
 
 FILE = "monitor.json"
@@ -45,30 +43,30 @@ def main(cfg: DictConfig) -> None:
 
 def measure(cfg: DictConfig) -> dict:
     """Monitored episodes, as `evaluate` describes them."""
-    run = Path(cfg.run)
-    trained = load_config(run, "robot")
-    act = OmegaConf.to_container(cfg.method) | {"execute": cfg.execute}
-    act = {name: value for name, value in act.items() if value is not None}
-    make_agent = partial(load_monitored, str(run), act, Watch(**cfg.watch), cfg.data)
-    policy = make_agent().policy  # fails here, before any process starts, if it cannot be loaded
-    settings = {
-        "env_id": cfg.env or trained.task.env,
-        "max_steps": cfg.max_steps or time_limit(trained.task.env),
-        "env_kwargs": OmegaConf.to_container(cfg.env_kwargs or OmegaConf.create()),
-    }
-    check_environment(policy.spec, **settings, strict=cfg.strict)
+    measured, watch = subject(cfg), OmegaConf.to_container(cfg.watch)
+    make_agent = partial(load_monitored, measured.make_agent, cfg.run, Watch(**watch), cfg.data)
+    make_agent()  # fails here, before any process starts, if the demonstrations are not there
+    settings = measured.settings | around(cfg, measured.settings)
     with tqdm(total=cfg.episodes, unit="episode", desc="rollouts") as bar:
         result = evaluate(
             make_agent,
             **settings,
+            **measured.described,
             after_success=0,  # a success that goes on would be watched for longer than it took
             seeds=range(cfg.first_seed, cfg.first_seed + cfg.episodes),
             processes=cfg.processes,
             on_episode=lambda log: bar.update(),
-            config={"act": str(policy.model.act), "horizon": str(policy.horizon), "watch": dict(cfg.watch)},
-            hashes={"weights": sha256(run / "weights.safetensors"), "data": trained.data.hash},
         )
-    return result | {"run": result["run"] | {"env_kwargs": settings["env_kwargs"]}}
+    return result | {"run": result["run"] | {"env_kwargs": settings.get("env_kwargs")}, "watch": watch}
+
+
+def around(cfg: DictConfig, settings: dict) -> dict:
+    """What changes in the settings of `rollout` when the task is put into an environment around it."""
+    if cfg.around is None:
+        return {}
+    kwargs = {"task": settings["env_id"]} | OmegaConf.to_container(cfg.around_kwargs or OmegaConf.create())
+    limit = settings["max_steps"] or time_limit(settings["env_id"])
+    return {"env_id": cfg.around, "max_steps": limit, "env_kwargs": kwargs}
 
 
 def time_limit(env_id: str) -> int:

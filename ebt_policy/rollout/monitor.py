@@ -21,7 +21,6 @@ Distances are root mean squares over normalised numbers. The first chunk has no 
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -60,7 +59,6 @@ class Monitor:
     def __init__(self, policy: Policy, watch: Watch, seen: Tensor | None = None):
         """seen: the demonstrated observations (n, F) as `flat_inputs` gives them; without them there is no distance."""
         self.policy, self.watch, self.seen = policy, watch, seen
-        self.patient = _patient(policy, watch) if hasattr(policy.model.act, "tol") else None
         self.reset(0)
 
     def reset(self, seed: int) -> None:
@@ -85,9 +83,8 @@ class Monitor:
             signals |= self._of_energy(obs, chunk, since)
         if chunk.grad_norm is not None:
             signals["grad_norm"] = chunk.grad_norm[0].item()
-        if self.patient is not None:
-            steps = self.patient.predict_action(many, generator=self.generator).steps
-            signals["steps_to_tol"] = steps.float().mean().item()
+        if hasattr(self.policy.model.act, "tol"):
+            signals["steps_to_tol"] = self._steps_to_tol(many)
         self.plan, self.plans = chunk.plan, plans
         return signals
 
@@ -105,6 +102,15 @@ class Monitor:
             signals["tail_energy"] = self.policy.energy(obs, completed)[0].item()
             signals["tail_rise"] = signals["tail_energy"] - energy
         return signals
+
+    def _steps_to_tol(self, obs: dict[str, Tensor]) -> float:
+        model, as_it_acts = self.policy.model, self.policy.model.act
+        patient = dict(steps=self.watch.patience, tol=self.watch.tol, accept=False, restarts=1, deadline=None)
+        model.act = replace(as_it_acts, **patient)
+        try:
+            return self.policy.predict_action(obs, generator=self.generator).steps.float().mean().item()
+        finally:
+            model.act = as_it_acts
 
 
 class MonitoredAgent:
@@ -150,13 +156,6 @@ def mmd(x: Tensor, y: Tensor, bandwidth: float) -> float:
         return (-0.5 * apart / bandwidth**2).exp().mean().item()
 
     return kernel(x, x) + kernel(y, y) - 2 * kernel(x, y)
-
-
-def _patient(policy: Policy, watch: Watch) -> Policy:
-    """A copy that descends until the gradient is within the tolerance."""
-    copy = deepcopy(policy)
-    copy.model.act = replace(policy.model.act, steps=watch.patience, tol=watch.tol, restarts=1, deadline=None)
-    return copy
 
 
 def _rms(x: Tensor) -> float:

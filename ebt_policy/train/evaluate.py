@@ -86,16 +86,14 @@ def evaluate_run(cfg: DictConfig) -> tuple[dict, Path]:
     return result, folder
 
 
-def check_environment(
-    spec: Spec, env_id: str, max_steps: int | None = None, strict: bool = False, env_kwargs: dict | None = None
-) -> None:
+def check_environment(spec: Spec, env_id: str, max_steps: int | None = None, strict: bool = False) -> None:
     """ValueError unless observations and actions mean in the environment what they mean in the training data.
 
     Another task or another version of the simulator is a warning, with `strict` an error. What one of both does not
     say is not compared.
     """
     try:
-        env = make_env(env_id, max_steps, **(env_kwargs or {}))
+        env = make_env(env_id, max_steps)
     except (gym.error.Error, ImportError) as error:
         raise ValueError(f"expected an environment such as envs:Lift-v0, got {env_id!r}: {error}") from error
     with closing(env):

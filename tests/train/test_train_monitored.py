@@ -3,6 +3,7 @@
 import json
 import runpy
 import sys
+from functools import partial
 
 import pytest
 import toy_arm  # noqa: F401  registers environments
@@ -10,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from tiny_runs import ROOT, compose_train, make_store
 
 from ebt_policy.rollout.result import write_result
+from ebt_policy.train.evaluate import load_agent
 from ebt_policy.train.monitored import load_monitored
 from ebt_policy.train.run import train_run
 
@@ -37,14 +39,14 @@ def call(*arguments):
 
 def test_every_chunk_of_a_run_has_signals_and_the_result_says_how_they_were_computed(run):
     result = SCRIPT["measure"](config(run, "watch.samples=3"))
-    assert result["config"]["watch"]["samples"] == 3 and result["run"]["after_success"] == 0
+    assert result["watch"]["samples"] == 3 and result["run"]["after_success"] == 0
     for episode in result["episodes"]:
         assert len(episode["signals"]) == len(episode["steps"]) > 0
         assert all({"elapsed", "spread", "distance", "energy", "steps_to_tol"} <= set(s) for s in episode["signals"])
 
 
 def test_an_environment_around_the_task_is_named_with_its_settings(run):
-    around = ("env=envs:Noisy-v0", "env_kwargs={task: ToyArm-v0, sigma: 0.3}")
+    around = ("around=envs:Noisy-v0", "around_kwargs={sigma: 0.3}")
     result = SCRIPT["measure"](config(run, *around))
     assert result["run"]["env_id"] == "envs:Noisy-v0" and result["run"]["max_steps"] == 5
     assert result["run"]["env_kwargs"] == {"task": "ToyArm-v0", "sigma": 0.3}
@@ -78,4 +80,4 @@ def test_what_to_do_is_asked_for_when_both_or_none_are_given(run):
 def test_demonstrations_that_a_run_was_not_trained_on_are_refused(run, tmp_path):
     other = make_store(tmp_path / "other.zarr.zip", episodes=3)
     with pytest.raises(ValueError, match=r"was not trained on .*other.zarr.zip, as their hashes differ: set data="):
-        load_monitored(str(run), {}, SCRIPT["Watch"](), str(other))
+        load_monitored(partial(load_agent, str(run), {}), str(run), SCRIPT["Watch"](), str(other))
