@@ -34,7 +34,7 @@ def main(cfg: DictConfig) -> None:
     sigmas = [*settings["inside"], *settings["outside"]]
     rows = measure(denoiser, to_unit(pixels[evenly(len(pixels), cfg.images)]), sigmas, settings["steps"])
     for row in rows:
-        row["in_distribution"] = row["sigma"] in settings["inside"]
+        row["inside"] = row["sigma"] in settings["inside"]
     result = {
         "run": settings | {"act": str(denoiser.model.act)},
         "rows": rows,
@@ -52,7 +52,7 @@ def _table(rows: list[dict]) -> str:
     head = ["sigma, steps", "evaluations", "PSNR dB", "MSE", "SSIM"]
     lines = []
     for row in rows:
-        where = "" if row["in_distribution"] else " (beyond training)"
+        where = "" if row["inside"] else " (outside)"
         figures = [_figure(row[name]) for name in ("psnr", "mse", "ssim")]
         lines.append([f"{row['sigma']:g}{where}, {row['steps']}", f"{row.get('network_evaluations', 0):g}", *figures])
     return table(head, lines)

@@ -52,10 +52,10 @@ def test_every_experiment_trains_and_logs_the_psnr_of_held_out_images(runs, name
 def test_a_trained_denoiser_is_measured_at_every_noise_level_and_shown(runs, tmp_path, method, capsys):
     run = runs[METHODS[method]]
     script("denoise", f"run={run}", "inside=[0.5]", "outside=[2.0]", "steps=[1,3]", "pictures=2", f"out={tmp_path}")
-    assert "2 (beyond training), 3" in capsys.readouterr().out
+    assert "2 (outside), 3" in capsys.readouterr().out
     rows = json.loads((tmp_path / "denoise.json").read_text())["rows"]
     assert [(row["sigma"], row["steps"]) for row in rows] == [(s, k) for s in (0.5, 2.0) for k in (0, 1, 3)]
-    assert [row["in_distribution"] for row in rows] == [True] * 3 + [False] * 3
+    assert [row["inside"] for row in rows] == [True] * 3 + [False] * 3
     for row in rows:
         assert len(row["psnr_of_each"]) == 12 and row["psnr"]["interval"][0] <= row["psnr"]["mean"]
         assert row.get("network_evaluations", 0) == row["steps"]
