@@ -1,6 +1,6 @@
 """What each objective makes of the same energy net, on densities in a square whose truth is known.
 
-    python scripts/densities.py                     # writes assets/results/densities.json and runs/densities.png
+    python scripts/densities.py                     # assets/results/densities.json and runs/densities.png
 
 Every objective is a method's YAML, and trains the same net for the same number of updates on the same 4096 points of
 each density. All are tuned alike: the learning rate, out of --rates, by the energy distance on moons with another seed.
@@ -18,7 +18,7 @@ import argparse
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -61,8 +61,7 @@ TUNED_ON, TUNING_SEED = "moons", 1000
 class Objective:
     method: str  # configs/method/<name>.yaml
     temperature: float | None  # T at which exp(-E / T) is a density; None: only gradients or ratios are trained
-    overrides: Sequence[str] = field(default_factory=list)
-    level: int = 0  # descent step whose landscape is the density
+    overrides: Sequence[str] = ()
 
 
 OBJECTIVES = {
@@ -73,7 +72,7 @@ OBJECTIVES = {
     "NCE": Objective("ebt_nce", 1.0, STEADY),
     "CD-5": Objective("ebt_cd", 1.0, WALKED),
     "persistent CD": Objective("ebt_pcd", 1.0, WALKED),
-    "score matching": Objective("ebt_dsm", 0.02**2, ["method.model.act.steps=100"], level=99),
+    "score matching": Objective("ebt_dsm", 0.02**2, ["method.model.act.steps=100"]),
 }
 
 
@@ -124,11 +123,10 @@ class Unconditional(nn.Module):
         y0 = torch.randn(count, 1, 2, generator=generator)
         return self.model.sample(self._context(count), y0, generator).y[:, 0].numpy()
 
-    @torch.no_grad()
-    def energy(self, y: np.ndarray, k: int) -> np.ndarray:
-        """Of points y (n, 2), as acting sees it at step k: (n,)."""
-        energy_fn = self.model._bind(self._context(len(y)))
-        return energy_fn(torch.as_tensor(y, dtype=torch.float32)[:, None], k).double().numpy()
+    def energy(self, y: np.ndarray) -> np.ndarray:
+        """Of points y (n, 2), as acting ends with it: (n,)."""
+        points = torch.as_tensor(y, dtype=torch.float32)[:, None]
+        return self.model.energy(self._context(len(y)), points).double().numpy()
 
     def _context(self, count: int) -> Tensor:
         return self.nothing.expand(count, -1, -1)
@@ -172,7 +170,7 @@ def run(objective: Objective, density: Density, args, rate: float, seed: int) ->
     start = time.process_time()
     module = fit(module, points, settings, Silent()).cpu().eval().requires_grad_(False)
     seconds = time.process_time() - start
-    energy, samples = module.energy(SQUARE.points, objective.level), module.sample(args.samples, seed)
+    energy, samples = module.energy(SQUARE.points), module.sample(args.samples, seed)
     row = {"kl": None, "rate": rate, "temperature": objective.temperature, "train_seconds": round(seconds, 1)}
     if objective.temperature is not None:
         row["kl"] = SQUARE.kl(density.log_prob(SQUARE.points), -energy / objective.temperature)
