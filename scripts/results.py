@@ -95,7 +95,7 @@ def _deployed(bench: dict) -> str:
     for latency in latencies:
         cells = (_deployment(bench["deployed"][f"{latency}, {way}"]) for way in ways)
         lines.append(f"| {latency} | " + " | ".join(cells) + " |")
-    times = (f"{name} {1e3 * spread['median']:.2g} ms" for name, spread in bench["seconds"].items())
+    times = (f"{name} {1e3 * spread['median']:.3g} ms" for name, spread in bench["seconds"].items())
     lines += ["", f"The plain evaluation, without any of this: {_deployment(plain)}. Medians: {', '.join(times)}."]
     return "\n".join(lines)
 
