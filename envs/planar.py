@@ -17,7 +17,7 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 
-from envs.render import Renderer
+from envs.render import Rendered
 
 SCENES = Path(__file__).parents[1] / "assets" / "scenes"
 HZ = 10
@@ -25,7 +25,7 @@ REACH = 0.25  # m, of one action unit
 GYM = 2  # robomimic's number for a Gymnasium environment
 
 
-class PlanarEnv(gym.Env):
+class PlanarEnv(Rendered, gym.Env):
     """A scene whose last two joints carry the tool: obs {key: (n,) float32}, action (2,) in [-1, 1].
 
     It never terminates; `info["success"]` says whether the task is solved after this step. A task says what is drawn,
@@ -38,13 +38,10 @@ class PlanarEnv(gym.Env):
 
     def __init__(self, render_mode: str | None = None, size: int = 256, camera: str = "top"):
         """Frames are `size` pixels square."""
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"expected render_mode None or 'rgb_array', got {render_mode!r}: there is no window here")
-        self.render_mode, self.size, self.camera = render_mode, size, camera
+        self._set_view(render_mode, size, camera)
         self._model = load_scene(self.scene)
         self._data = mujoco.MjData(self._model)
         self._substeps = round(1 / HZ / self._model.opt.timestep)
-        self._renderer: Renderer | None = None
         self._memory = self._nothing_yet()  # before the first reset, so that a state has a known size
         self.observation_space = gym.spaces.Dict(
             {key: gym.spaces.Box(-np.inf, np.inf, value.shape, np.float32) for key, value in self._observe().items()}
@@ -129,19 +126,6 @@ class PlanarEnv(gym.Env):
             "env_args": {"env_name": self.name, "type": GYM, "env_kwargs": {}},
             "simulator": self.versions,
         }
-
-    def render(self) -> np.ndarray | None:
-        """The present frame (size, size, 3) uint8; the first call opens a graphics context, nothing else does."""
-        if self.render_mode is None:
-            return None
-        if self._renderer is None:
-            self._renderer = Renderer(self._model, self.size, self.camera)
-        return self._renderer.frame(self._data)
-
-    def close(self):
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
 
     def _restore(self, state: np.ndarray):
         """An empty simulator, then `state` (S,)."""

@@ -83,6 +83,30 @@ class Renderer:
         self._gl.free()
 
 
+class Rendered:
+    """What environments with a `_model` and its `_data` share: frames on request, and no graphics before the first."""
+
+    def _set_view(self, render_mode: str | None, size: int, camera: str):
+        """Frames are `size` pixels square. ValueError for a mode that there is not."""
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"expected render_mode None or 'rgb_array', got {render_mode!r}: there is no window here")
+        self.render_mode, self.size, self.camera = render_mode, size, camera
+        self._renderer: Renderer | None = None
+
+    def render(self) -> np.ndarray | None:
+        """The present frame (size, size, 3) uint8; the first call opens a graphics context, nothing else does."""
+        if self.render_mode is None:
+            return None
+        if self._renderer is None:
+            self._renderer = Renderer(self._model, self.size, self.camera)
+        return self._renderer.frame(self._data)
+
+    def close(self):
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+
 if __name__ == "__main__":  # the probe: a blank frame is what a null context draws
     ball = mujoco.MjModel.from_xml_string(BALL)
     state = mujoco.MjData(ball)

@@ -19,7 +19,7 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 
-from envs.render import Renderer
+from envs.render import Rendered
 
 _gl = os.environ.get("MUJOCO_GL")
 logging.getLogger("robosuite_logs").disabled = True  # it advertises optional packages while it is imported
@@ -66,7 +66,7 @@ def panda_osc() -> dict[str, Any]:
     }
 
 
-class RobosuiteEnv(Handling, gym.Env):
+class RobosuiteEnv(Handling, Rendered, gym.Env):
     """One robosuite task: obs {key: (n,) float32}, action (Da,) in [-1, 1], reward 1.0 while the task is solved.
 
     It never terminates; `info["success"]` says whether the task is solved after this step.
@@ -88,19 +88,16 @@ class RobosuiteEnv(Handling, gym.Env):
         `object` is in the order of the installed robosuite, where relative poses come first; or has absolute poses
         first; or is as it was in robosuite up to 1.4, which is the same but for the sign of Lift's relative position.
         """
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"expected render_mode None or 'rgb_array', got {render_mode!r}: there is no window here")
+        self._set_view(render_mode, size, camera)
         if object_order not in get_args(ObjectOrder):
             raise ValueError(f"expected object_order of {', '.join(get_args(ObjectOrder))}, got {object_order!r}")
-        self.task, self.render_mode, self.size, self.camera = task, render_mode, size, camera
-        self.object_order = object_order
+        self.task, self.object_order = task, object_order
         self.env_kwargs = panda_osc() if env_kwargs is None else env_kwargs
         self.sim_env = robosuite.make(task, **copy.deepcopy(self.env_kwargs) | FORCED)
         self._model, self._data = self.sim_env.sim.model._model, self.sim_env.sim.data._data
         self._substeps = int(self.sim_env.control_timestep / self.sim_env.model_timestep)
         robots = self.sim_env.robots
         self._arm = ArmControl(robots[0], self._model, self._data) if ArmControl.applies_to(robots) else None
-        self._renderer: Renderer | None = None
         self._sensors, self._proprioception, listed = _sensors(self.sim_env)
         self._object = listed if object_order == "robosuite" else sorted(listed, key=_is_relative)
         self._reversed = REVERSED_SINCE_1_4 if object_order == "robosuite_1.4" else ()
@@ -159,18 +156,8 @@ class RobosuiteEnv(Handling, gym.Env):
             "simulator": self.versions,
         }
 
-    def render(self) -> np.ndarray | None:
-        """The present frame (size, size, 3) uint8; the first call opens a graphics context, nothing else does."""
-        if self.render_mode is None:
-            return None
-        if self._renderer is None:
-            self._renderer = Renderer(self._model, self.size, self.camera)
-        return self._renderer.frame(self._data)
-
     def close(self):
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        super().close()
         self.sim_env.close()
 
     def _advance(self, action: np.ndarray):
