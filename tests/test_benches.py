@@ -9,7 +9,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from tiny_runs import ROOT
+from tiny_runs import ROOT, script
 
 from ebt_policy.bench import Ratio, Times, interleave, table
 
@@ -24,8 +24,7 @@ def bench(tmp_path, monkeypatch, capsys):
     def run(name, *arguments):
         out = tmp_path / "out.json"
         monkeypatch.chdir(ROOT)
-        monkeypatch.setattr(sys, "argv", [name, "--net", TINY, "--out", str(out), *arguments])
-        runpy.run_path(str(ROOT / "scripts" / f"{name}.py"), run_name="__main__")
+        script(name, "--net", TINY, "--out", str(out), *arguments)
         return capsys.readouterr().out, json.loads(out.read_text())
 
     return run

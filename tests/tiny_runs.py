@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
@@ -30,6 +33,13 @@ TINY = (
     "fit.eval_every=4",
     "validation=0.25",
 )
+
+
+def script(name: str, *arguments: str) -> None:
+    """Runs scripts/<name>.py in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [f"{name}.py", *arguments])
+        runpy.run_path(str(ROOT / "scripts" / f"{name}.py"), run_name="__main__")
 
 
 def make_store(path: Path, spec: Spec = SPEC, episodes: int = 8) -> Path:

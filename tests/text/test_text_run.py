@@ -1,15 +1,13 @@
 """Runs of every text experiment on a folder of text: their logs, resuming, and writing with what they leave."""
 
 import json
-import runpy
-import sys
 
 import pytest
 import safetensors.torch
 import torch
 from hydra import compose, initialize_config_dir
 from small_text import compose_text, write_folder
-from tiny_runs import ROOT, compose_train
+from tiny_runs import ROOT, compose_train, script
 
 from ebt_policy.train.build import load_policy
 from ebt_policy.train.checkpoint import CheckpointError
@@ -34,13 +32,6 @@ def runs(folder, tmp_path_factory):
         more = [KEPT, "fit.save_every=0"] if name == "text_ebt_s2" else []
         train_run(compose_text(root / name, folder, f"experiment={name}", *more))
     return {name: root / name for name in EXPERIMENTS}
-
-
-def script(name, *arguments):
-    """Runs scripts/<name>.py in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [f"{name}.py", *arguments])
-        runpy.run_path(str(ROOT / "scripts" / f"{name}.py"), run_name="__main__")
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

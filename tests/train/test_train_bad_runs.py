@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import pytest
 import toy_arm  # noqa: F401  registers environments
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from tiny_runs import ROOT, compose_train, make_store, overrides
+from tiny_runs import ROOT, compose_train, make_store, overrides, script
 
 from ebt_policy.cli import fail_cleanly
 from ebt_policy.train.build import check_targets, load_policy
@@ -21,19 +20,10 @@ from ebt_policy.train.evaluate import check_environment, evaluate_run
 from ebt_policy.train.run import train_run
 
 
-@pytest.fixture(scope="module")
-def run(store, tmp_path_factory):
-    """A finished run, which no test changes."""
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    train_run(compose_train(folder, store, "task.env=ToyArm-v0", updates=2))
-    return folder
-
-
-def script(name, *arguments):
-    """What scripts/<name>.py says on its way out, run in this process."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
-        patch.setattr(sys, "argv", [f"{name}.py", *arguments])
-        runpy.run_path(str(ROOT / "scripts" / f"{name}.py"), run_name="__main__")
+def complaint(name, *arguments):
+    """What scripts/<name>.py says on its way out."""
+    with pytest.raises(SystemExit) as stop:
+        script(name, *arguments)
     assert stop.value.code not in (0, None)
     return str(stop.value.code)
 
@@ -122,10 +112,12 @@ def test_an_unknown_override_is_named_and_nothing_is_made(store, tmp_path):
 
 
 def test_scripts_end_with_the_message_of_what_went_wrong(run, store, tmp_path):
-    assert "expected one budget, got fit.updates=2 and fit.minutes=5" in script("train", "fit.updates=2", "run=x")
-    assert "holds a run already" in script("train", *overrides(run, store))
-    assert "config.yaml, which does not exist" in script("eval", f"run={tmp_path}")
-    assert "expected a file or a folder of episodes" in script("train", f"task.data={tmp_path}/no", f"run={tmp_path}/r")
+    assert "expected one budget, got fit.updates=2 and fit.minutes=5" in complaint("train", "fit.updates=2", "run=x")
+    assert "holds a run already" in complaint("train", *overrides(run, store))
+    assert "config.yaml, which does not exist" in complaint("eval", f"run={tmp_path}")
+    assert "expected a file or a folder of episodes" in complaint(
+        "train", f"task.data={tmp_path}/no", f"run={tmp_path}/r"
+    )
     assert not (tmp_path / "r").exists()
 
 

@@ -2,39 +2,23 @@
 
 import json
 import runpy
-import sys
 from functools import partial
 
 import pytest
 import toy_arm  # noqa: F401  registers environments
 from hydra import compose, initialize_config_dir
-from tiny_runs import ROOT, compose_train, make_store
+from tiny_runs import ROOT, make_store, script
 
 from ebt_policy.rollout.result import write_result
 from ebt_policy.train.evaluate import load_agent
 from ebt_policy.train.monitored import load_monitored
-from ebt_policy.train.run import train_run
 
 SCRIPT = runpy.run_path(str(ROOT / "scripts" / "monitor.py"))
-
-
-@pytest.fixture(scope="module")
-def run(store, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    train_run(compose_train(folder, store, "task.env=ToyArm-v0", updates=2))
-    return folder
 
 
 def config(run, *more):
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         return compose("monitor", [f"run={run}", "processes=1", "episodes=2", *more])
-
-
-def call(*arguments):
-    """The script in this process, with these arguments."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["monitor.py", *arguments])
-        runpy.run_path(str(ROOT / "scripts" / "monitor.py"), run_name="__main__")
 
 
 def test_every_chunk_of_a_run_has_signals_and_the_result_says_how_they_were_computed(run):
@@ -54,7 +38,7 @@ def test_an_environment_around_the_task_is_named_with_its_settings(run):
 
 def test_episodes_are_kept_when_there_are_too_few_of_them_to_judge_signals(run, tmp_path):
     with pytest.raises(SystemExit, match="ValueError: expected at least 2 failures and 27 successes"):
-        call(f"run={run}", f"out={tmp_path}", "episodes=2", "processes=1")
+        script("monitor", f"run={run}", f"out={tmp_path}", "episodes=2", "processes=1")
     result = json.loads((tmp_path / "monitor.json").read_text())
     assert len(result["episodes"]) == 2 and result["episodes"][0]["signals"]
 
@@ -64,7 +48,7 @@ def test_a_measured_folder_is_judged_again_with_another_promise(run, tmp_path, c
     one = result["episodes"][0]
     result["episodes"] = [one | {"seed": i, "success": i % 3 > 0} for i in range(60)]
     write_result(tmp_path / "monitor.json", result)
-    call(f"of={tmp_path}", "alpha=0.2")
+    script("monitor", f"of={tmp_path}", "alpha=0.2")
     found = json.loads((tmp_path / "monitor.json").read_text())["signals"]
     assert found["energy"]["alarm"]["promised"] == 0.2 and found["energy"]["alarm"]["calibrated_on"] == 20
     assert found["energy"]["whole"]["auroc"] == [0.5, 0.5, 0.5]  # all episodes are the same one
@@ -74,7 +58,7 @@ def test_a_measured_folder_is_judged_again_with_another_promise(run, tmp_path, c
 def test_what_to_do_is_asked_for_when_both_or_none_are_given(run):
     for arguments in ((), (f"run={run}", f"of={run}")):
         with pytest.raises(SystemExit, match="expected run=FOLDER to measure or of=FOLDER to judge again"):
-            call(*arguments)
+            script("monitor", *arguments)
 
 
 def test_demonstrations_that_a_run_was_not_trained_on_are_refused(run, tmp_path):
