@@ -19,10 +19,7 @@ from ebt_policy.tasks.robot import Policy
 
 
 class ReplanningAgent(ChunkedAgent):
-    """A ChunkedAgent that ends a plan whose energy rises by more than `threshold` under new observations.
-
-    Every step in between costs a descent that starts at the rest of the plan: its first energy is the one looked for.
-    """
+    """A ChunkedAgent that ends a plan whose energy rises by more than `threshold` under new observations."""
 
     def __init__(self, policy: Policy, threshold: float):
         if not threshold > 0:
@@ -42,5 +39,4 @@ class ReplanningAgent(ChunkedAgent):
         rest = torch.cat([self.chunk.plan[:, done:], self.chunk.plan[:, -1:].expand(-1, done, -1)], dim=1)
         if self.chunk.energies is None:
             raise ValueError("re-planning early needs an energy, and this method has none: leave out replan")
-        now = self.policy.predict_action(self.window(), generator=self.generator, start=rest)
-        return now.energies[0, 0].item() - self.chunks[-1].energies[-1]
+        return self.policy.energy(self.window(), rest).item() - self.chunks[-1].energies[-1]

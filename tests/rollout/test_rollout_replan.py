@@ -45,19 +45,20 @@ def test_the_rise_is_that_of_the_energy_of_the_rest_of_the_plan():
 
 
 def test_the_rest_is_the_plan_without_what_was_done_and_its_last_action_again(monkeypatch):
-    agent, starts = ReplanningAgent(ToyPolicy(), threshold=1e9), []
-    plain = agent.policy.predict_action
+    agent, rests = ReplanningAgent(ToyPolicy(), threshold=1e9), []
+    plain = agent.policy.energy
 
-    def watched(window, generator=None, start=None):
-        starts.append(start)
-        return plain(window, generator=generator, start=start)
+    def watched(window, plan):
+        rests.append(plan)
+        return plain(window, plan)
 
-    monkeypatch.setattr(agent.policy, "predict_action", watched)
+    monkeypatch.setattr(agent.policy, "energy", watched)
     for _ in range(4):
         agent.act(obs(1.0))
     plan = agent.chunk.plan[0]
-    for done, start in enumerate(starts[1:], 1):
-        torch.testing.assert_close(start[0], torch.cat([plan[done:], plan[-1:].repeat(done, 1)]))
+    assert len(rests) == 3
+    for done, rest in enumerate(rests, 1):
+        torch.testing.assert_close(rest[0], torch.cat([plan[done:], plan[-1:].repeat(done, 1)]))
 
 
 def test_it_rolls_out_like_any_agent_and_its_chunks_are_counted():

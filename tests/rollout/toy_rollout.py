@@ -80,7 +80,7 @@ class ToyPolicy(nn.Module):
     @torch.no_grad()
     def predict_action(self, obs, generator=None, start=None):
         self.windows.append(obs)
-        goal = (5 * (obs["target"] - obs["position"])[:, -1:]).clamp(-1, 1)
+        goal = self._goal(obs)
         y = torch.randn(len(goal), self.horizon.predict, 2, generator=generator) if start is None else start
         energies, norm = [], None
         for _ in range(self.steps):
@@ -96,6 +96,12 @@ class ToyPolicy(nn.Module):
             score=(lambda: self._energy_and_grad(y, goal)[0]) if self.energies else None,
             steps=torch.full((len(y),), self.steps),
         )
+
+    def energy(self, obs, plan):
+        return self._energy_and_grad(plan, self._goal(obs))[0]
+
+    def _goal(self, obs):
+        return (5 * (obs["target"] - obs["position"])[:, -1:]).clamp(-1, 1)
 
     def _energy_and_grad(self, y, goal):
         with torch.enable_grad():
