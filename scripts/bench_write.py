@@ -54,10 +54,16 @@ def _model(args: argparse.Namespace, method: str) -> LanguageModel:
 
 
 def _token(model: LanguageModel, before: int, candidates: int = 1) -> Callable[[], object]:
-    """One more token is read, and the one after it predicted."""
+    """At each call one more token is read, and the one after it predicted, as in a text that grows."""
     prefix = model.read(torch.arange(before)[None] % model.vocabulary)
     token, generator = torch.zeros(1, 1, dtype=torch.long), torch.Generator().manual_seed(0)
-    return lambda: model.follow(model.read(token, prefix), candidates, generator)
+
+    def write() -> None:
+        nonlocal prefix
+        prefix = model.read(token, prefix)
+        model.follow(prefix, candidates, generator)
+
+    return write
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -26,9 +26,34 @@ class Prefix:
 
     keys_values: list[KeysValues]  # per block
     features: Tensor  # (B, n, D) of the n tokens that were read last
+    room: Room | None = None  # where the keys and values lie, if they have grown
 
     def __len__(self) -> int:
         return self.keys_values[0][0].shape[-2]
+
+    def grow(self, n: int) -> Room:
+        """Room for n tokens more: its own, unless that is full or another text went on from here already."""
+        before, own = len(self), self.room
+        room = own if own and own.used == before and before + n <= own.size else Room(self.keys_values, 2 * before + n)
+        room.used = before + n
+        return room
+
+
+class Room:
+    """Memory for the keys and values of a text that grows: a token more copies none of those before it."""
+
+    def __init__(self, keys_values: list[KeysValues], size: int):
+        kept = torch.stack([torch.stack(pair) for pair in keys_values])  # (blocks, 2, B, H, L, D/H)
+        self.used, self.size = kept.shape[-2], size
+        self.memory = kept.new_empty(*kept.shape[:-2], size, kept.shape[-1])
+        self.memory[..., : self.used, :] = kept
+
+    def add(self, block: int, own: KeysValues) -> KeysValues:
+        """All keys and values of a block, 2 x (B, H, L, D/H), of which the last are `own`."""
+        for kept, new in zip(self.memory[block], own, strict=True):
+            kept[..., self.used - new.shape[-2] : self.used, :] = new
+        keys, values = self.memory[block, ..., : self.used, :]
+        return keys, values
 
 
 class Attention(nn.Module):
@@ -121,18 +146,20 @@ class Trunk(nn.Module):
         return features
 
     def read(self, ctx: Tensor, past: Prefix | None = None) -> Prefix:
-        """Read the context (B, n, D) after `past` as a plain causal transformer does; once differentiable."""
+        """Read the context (B, n, D) after `past` as a plain causal transformer does.
+
+        Once differentiable without a past; what was read before is memory, which no gradient goes through.
+        """
         n, before = ctx.shape[1], 0 if past is None else len(past)
+        room = None if past is None else past.grow(n)
         x, turn = self.place(ctx, slice(before, before + n))
         # a single token sees all before it and itself, which takes no joining of its key to theirs
         mask, keys_values = _causal(n, before if n == 1 and before else before + n, x.device), []
         for i, block in enumerate(self.blocks):
             old = None if past is None else past.keys_values[i]
             x, own = block(x, old, mask, True, turn)
-            keys_values.append(
-                own if old is None else tuple(torch.cat(pair, -2) for pair in zip(old, own, strict=True))
-            )
-        return Prefix(keys_values, self.norm(x))
+            keys_values.append(own if room is None else room.add(i, own))
+        return Prefix(keys_values, self.norm(x), room)
 
     def after(self, prefix: Prefix) -> Callable[[Tensor], Tensor]:
         """features(tokens (B, N, D)) -> (B, N, D): N candidates for the one place after the prefix, each on its own."""

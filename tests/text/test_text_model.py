@@ -43,6 +43,15 @@ def test_a_prefix_read_in_pieces_gives_what_reading_it_at_once_and_without_a_cac
     torch.testing.assert_close(cached.y[:, 0], everywhere.y[:, -1], atol=1e-4, rtol=1e-4)
 
 
+def test_two_texts_that_go_on_from_one_prefix_leave_each_other_alone():
+    model = make("s1", start=0.0)
+    stem = model.read(IDS[:1, 3:4], model.read(IDS[:1, :3]))
+    left, right = (model.read(torch.tensor([[token]]), stem) for token in (1, 2))
+    for token, branch in ((1, left), (2, right)):
+        afresh = model.read(torch.cat([IDS[:1, :4], torch.tensor([[token]])], 1))
+        torch.testing.assert_close(model.follow(branch).y, model.follow(afresh).y, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_row_is_predicted_alike_alone_and_in_a_batch(kind):
     model = make(kind, start=0.0)
