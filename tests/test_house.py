@@ -29,7 +29,7 @@ THIRD_PARTY = {  # top-level module -> where it may be imported
     "easyhid": r"ebt_policy/deploy/devices/",
     "robosuite": r"envs/",
     "mujoco": r"envs/",
-    "robomimic": r"envs/",
+    "robomimic": r"ebt_policy/rollout/robomimic_agent",
 }
 LAYERS = {  # part of ebt_policy -> the parts it may import, besides itself
     "core": (),
@@ -89,6 +89,10 @@ def offences(node):
             return "import *"
         case ast.ExceptHandler(type=None):
             return "bare except"
+        case ast.ImportFrom(module="pickle", names=[ast.alias(name="UnpicklingError")]):
+            return None  # what reading another's file may raise
+        case ast.Call(func=ast.Attribute(attr="load")) if "weights_only=True" in ast.unparse(node):
+            return None  # makes tensors and plain containers, and calls nothing
         case ast.Import() | ast.ImportFrom() if "pickle" in ast.unparse(node) or "dill" in ast.unparse(node):
             return "pickle"
         case ast.Call(func=ast.Attribute(value=ast.Name(id="torch"), attr="load" | "save" | "manual_seed" as name)):
@@ -98,7 +102,12 @@ def offences(node):
     return None
 
 
-SEEDED = {"ebt_policy/train/fit.py", "ebt_policy/train/run.py", "ebt_policy/bench.py"}  # they own the random numbers
+SEEDED = {  # they own the random numbers, or run what draws from nothing else
+    "ebt_policy/train/fit.py",
+    "ebt_policy/train/run.py",
+    "ebt_policy/bench.py",
+    "ebt_policy/rollout/robomimic_agent.py",
+}
 
 
 @pytest.mark.parametrize("path", PACKAGES, ids=names)

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from math import prod
+from math import inf, prod
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +17,27 @@ import gymnasium as gym
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
+from ebt_policy.data.robomimic import infer_spec
 from ebt_policy.data.spec import Spec
-from ebt_policy.rollout.agent import ChunkedAgent
+from ebt_policy.rollout.agent import Agent, ChunkedAgent
 from ebt_policy.rollout.replan import ReplanningAgent
 from ebt_policy.rollout.report import write_report
 from ebt_policy.rollout.result import evaluate, flops_per_chunk, write_result
+from ebt_policy.rollout.robomimic_agent import RobomimicAgent
 from ebt_policy.rollout.sim import EpisodeLog, make_env
 from ebt_policy.rollout.video import RenderError, record_some
 from ebt_policy.train.build import load_config, load_policy
 
 TRAINING_FILES = ("train.jsonl", "config.yaml")
-UNKNOWN = (None, "unknown")
+UNKNOWN = (None, "unknown", -inf, inf)
+ROBOMIMIC = ".pth"  # how its checkpoints end
 
 
 @dataclass(frozen=True)
 class Subject:
     """What is measured: an agent, the environment it was trained for, and what their result says about itself."""
 
-    make_agent: Callable[[], ChunkedAgent]
+    make_agent: Callable[[], Agent]
     settings: dict[str, Any]  # of `rollout`: env_id, max_steps
     described: dict[str, Any]  # of `evaluate`: flops, config, hashes
 
@@ -48,6 +51,8 @@ def load_agent(run: str, act: dict, replan: float | None = None) -> ChunkedAgent
 def subject(cfg: DictConfig) -> Subject:
     """The run of configs/eval.yaml; fails here, before any process starts, if it cannot be loaded or does not fit."""
     run = Path(cfg.run)
+    if run.suffix == ROBOMIMIC:
+        return _anchor(cfg)
     trained = load_config(run)
     act = OmegaConf.to_container(cfg.method) | {"execute": cfg.execute, "compile": cfg.compile}
     act = {name: value for name, value in act.items() if value is not None}
@@ -60,9 +65,27 @@ def subject(cfg: DictConfig) -> Subject:
     return Subject(make_agent, settings, {"flops": flops_per_chunk(policy), "config": config, "hashes": hashes})
 
 
+def _anchor(cfg: DictConfig) -> Subject:
+    """A checkpoint of robomimic; ValueError unless it is trusted, fits its environment, and nothing is set."""
+    set_here = {k: v for k, v in OmegaConf.to_container(cfg.method).items() if v is not None}
+    set_here |= {k: cfg[k] for k in ("execute", "replan", "compile") if cfg[k]}
+    if set_here:
+        raise ValueError(f"a policy of robomimic acts as it was trained, leave out {', '.join(set_here)}")
+    if not cfg.trust:
+        raise ValueError(f"{cfg.run} decides which classes of robomimic are built: set trust=true if you trust it")
+    if cfg.env is None:
+        raise ValueError("expected env=<environment>, such as envs:Square-v0, for a policy of robomimic")
+    make_agent = partial(RobomimicAgent, cfg.run)
+    agent = make_agent()
+    settings = {"env_id": cfg.env, "max_steps": cfg.max_steps}
+    check_environment(infer_spec(agent.env_args, agent.obs, agent.dim), **settings, strict=cfg.strict)
+    described = {"config": {"robomimic": agent.settings}, "hashes": {"weights": sha256(Path(cfg.run))}}
+    return Subject(make_agent, settings, described)
+
+
 def evaluate_run(cfg: DictConfig) -> tuple[dict, Path]:
     """Roll out as configs/eval.yaml says; returns the result and the folder with eval.json and report.html."""
-    run = Path(cfg.run)
+    run = Path(cfg.run).parent if Path(cfg.run).suffix == ROBOMIMIC else Path(cfg.run)
     folder = Path(cfg.out or run / "eval")
     if (folder / "weights.safetensors").exists() and folder.resolve() != run.resolve():
         raise ValueError(f"out={folder} holds another run, whose config and log would be replaced: give another folder")
