@@ -5,9 +5,11 @@ from __future__ import annotations
 from math import cos, sin
 from typing import Any
 
+import gymnasium as gym
 import mujoco
 import numpy as np
 from gymnasium.envs.registration import register
+from gymnasium.wrappers import AddRenderObservation, FilterObservation
 
 from envs.planar import REACH, PlanarEnv, load_scene
 from envs.polygons import coverage, placed, rectangle
@@ -164,4 +166,11 @@ def _around(block: Block, margin: float) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(corners, counts) + places * np.repeat(edges, counts), np.repeat(inwards, counts)
 
 
+def seen_from_above(size: int = 96, camera: str = "top") -> gym.Env:
+    """PushT from pixels: image (size, size, 3) uint8 in the block's place, and the tool, which a robot knows of."""
+    env = PushTEnv(render_mode="rgb_array", size=size, camera=camera)
+    return FilterObservation(AddRenderObservation(env, render_only=False, render_key="image"), ["tool", "image"])
+
+
 register(id="PushT-v0", entry_point=PushTEnv, max_episode_steps=HORIZON)
+register(id="PushTPixels-v0", entry_point=seen_from_above, max_episode_steps=HORIZON)

@@ -1,7 +1,11 @@
 """PushT: what counts as covered, how the block moves, and an expert that gets it there."""
 
+from contextlib import closing
+
+import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.utils.env_checker import check_env
 
 from envs.polygons import area, coverage, overlap, placed, rectangle
 from envs.push_t import PushTEnv, PushTExpert, error, t_block
@@ -133,3 +137,11 @@ def test_where_the_block_is_home_the_expert_stays(env):
     expert = PushTExpert()
     expert.reset(np.random.default_rng(0))
     np.testing.assert_allclose(0.25 * expert.act(seen), seen["tool"], atol=1e-7)
+
+
+def test_from_pixels_the_block_is_seen_and_not_told():
+    with closing(gym.make("envs:PushTPixels-v0", size=48)) as pixels:
+        check_env(pixels.unwrapped, skip_render_check=True)
+        (first, _), (other, _) = pixels.reset(seed=3), pixels.reset(seed=4)
+        assert set(first) == {"tool", "image"} and pixels.observation_space.contains(first)
+        assert first["image"].shape == (48, 48, 3) and (first["image"] != other["image"]).any()
