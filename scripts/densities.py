@@ -51,6 +51,7 @@ STEADY = [
     f"method.model.step_size={STEP}",
     f"method.model.act.noise=[{NOISE},{NOISE}]",
     "method.model.act.steps=200",
+    "method.model.act.restarts=1",  # the best of several is no sample of a density
     "method.model.objective.blur=0.0",  # these densities have a width of their own
 ]
 WALKED = [*STEADY, f"method.model.train_walk.noise=[{NOISE},{NOISE}]"]  # also while it trains

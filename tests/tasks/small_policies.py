@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from hydra import compose, initialize_config_dir
-from tiny_runs import ROOT, SPEC
+from tiny_runs import ROOT
 
 from ebt_policy.data.store import open_episodes
 from ebt_policy.data.windows import WindowDataset
@@ -16,7 +16,7 @@ HORIZON = "horizon={observe: 2, predict: 6, execute: 3}"
 
 
 def make_policy(store, method="ebt", *more: str) -> Policy:
-    """An untrained policy with limits from the store."""
+    """An untrained policy with spec and limits from the store."""
     torch.manual_seed(0)
     net = "net={dim: 32, depth: 1, heads: 2}"
     if method == "diffusion_unet":
@@ -24,18 +24,18 @@ def make_policy(store, method="ebt", *more: str) -> Policy:
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         cfg = compose("train", [f"method={method}", net, HORIZON, *more])
     data = open_episodes(store)
-    return build.policy(cfg, SPEC, data)
+    return build.policy(cfg, data.spec, data)
 
 
-def windows(store, copies=1):
+def windows(store, copies=1, observe=2, predict=6):
     """A batch of 8 windows from all over the store, `copies` times over."""
-    examples = WindowDataset(open_episodes(store), 2, 6)
+    examples = WindowDataset(open_episodes(store), observe, predict)
     return examples.batch(torch.linspace(0, len(examples) - 1, 8).long().repeat(copies))
 
 
 def overfit(policy: Policy, store, updates: int, lr=2e-2) -> Policy:
     """Train on one batch only, each window under 8 noises."""
-    batch = windows(store, copies=8)
+    batch = windows(store, 8, policy.horizon.observe, policy.horizon.predict)
     torch.manual_seed(0)
     optimizer = torch.optim.Adam(policy.parameters(), lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
