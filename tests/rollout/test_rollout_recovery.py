@@ -100,7 +100,7 @@ def test_runs_of_other_weights_and_commits_are_compared():
 
 
 def disturbed(name, seeds, processes=1):
-    settings = {"max_steps": 120, "env_kwargs": {"task": TRAY, "index": INDEX[name]}, "after_success": 0}
+    settings = {"max_steps": 120, "env_kwargs": {"task": TRAY, "indices": [INDEX[name]]}, "after_success": 0}
     return rollout(partial(Picker, 0.5), "envs:Disturbed-v0", seeds, processes=processes, **settings)
 
 
@@ -111,7 +111,7 @@ def test_two_processes_disturb_as_one_does():
 
 
 def test_a_scripted_hand_recovers_from_every_drop():
-    settings = {"max_steps": 120, "env_kwargs": {"task": TRAY, "index": INDEX["open_1"]}, "after_success": 0}
+    settings = {"max_steps": 120, "env_kwargs": {"task": TRAY, "indices": [INDEX["open_1"]]}, "after_success": 0}
     result = evaluate(Picker, "envs:Disturbed-v0", range(5), **settings)
     found = recovery(result["episodes"])
     assert found["recovered"] == found["took_effect"] == 5 and found["retries_per_episode"] == 1
