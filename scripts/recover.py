@@ -1,6 +1,6 @@
 """Disturb policies in mid-episode, all alike, count how often they recover, and test whether they differ in it.
 
-python scripts/recover.py task=square                                     # the policies of configs/recover.yaml
+python scripts/recover.py compare=square                                  # the policies of configs/recover.yaml
 python scripts/recover.py run=assets/checkpoints/ebt_square episodes=12   # one, 12 episodes a kind and strength
 """
 
@@ -39,7 +39,7 @@ def measure(cfg: DictConfig) -> None:
     """Every block that is not there yet; the JSON of all policies and recover.html, as far as they have come."""
     indices = chosen(cfg.kinds, cfg.strengths)
     subjects = {name: subject(acting) for name, acting in policies(cfg).items()}  # fails before anything is run
-    folder, played = Path(cfg.out or Path(cfg.run or f"runs/recover/{cfg.task}") / "recover"), {}
+    folder, played = Path(cfg.out or Path(cfg.run or f"runs/recover/{cfg.compare}") / "recover"), {}
     for name, measured in subjects.items():
         seeds = range(cfg.first_seed, cfg.first_seed + cfg.episodes * len(indices))
         blocks = [seeds[i : i + len(indices)] for i in range(0, len(seeds), len(indices))]
@@ -56,12 +56,12 @@ def measure(cfg: DictConfig) -> None:
 
 
 def policies(cfg: DictConfig) -> dict[str, DictConfig]:
-    """Name -> how it acts, as in configs/acting.yaml: the one of `run`, or those that are listed for `task`."""
-    if (cfg.run is None) == (cfg.task is None):
-        raise ValueError(f"expected run=FOLDER or task=square, got run={cfg.run} and task={cfg.task}")
+    """Name -> how it acts, as in configs/acting.yaml: `run` alone, or those that are listed for the task to `compare`."""
+    if (cfg.run is None) == (cfg.compare is None):
+        raise ValueError(f"expected run=FOLDER or compare=square, got run={cfg.run} and compare={cfg.compare}")
     if cfg.run is not None:
         return {Path(cfg.run).name: cfg}
-    listed = {name: {**acting, "run": acting.run.format(task=cfg.task)} for name, acting in cfg.policies.items()}
+    listed = {name: {**acting, "run": acting.run.format(task=cfg.compare)} for name, acting in cfg.policies.items()}
     return {name: OmegaConf.merge(cfg, acting) for name, acting in listed.items()}
 
 
@@ -83,7 +83,7 @@ def _block(measured: Subject, seeds: Sequence[int], indices: list[int], processe
     path, settings = folder / f"{seeds[0]}.json", _settings(measured, indices)
     described = measured.described | {"hashes": measured.described["hashes"] | {"disturbances": _hash()}}
     run = {"env_id": settings["env_kwargs"]["task"], "max_steps": settings["max_steps"], "after_success": 0}
-    run |= {"disturbances": [DISTURBANCES[index].name for index in indices]}
+    run |= {"cells": [DISTURBANCES[index].name for index in indices]}
     wanted = {"run": run, "seeds": list(seeds), "versions": versions(), **described}
     if path.exists() and benchmarked(found := json.loads(path.read_text())) == benchmarked(wanted):
         return found
