@@ -56,7 +56,7 @@ def measure(cfg: DictConfig) -> None:
 
 
 def policies(cfg: DictConfig) -> dict[str, DictConfig]:
-    """Name -> how it acts, as in configs/acting.yaml: `run` alone, or those that are listed for the task to `compare`."""
+    """Name -> how it acts, as in configs/acting.yaml: `run` alone, or those listed for the task to `compare`."""
     if (cfg.run is None) == (cfg.compare is None):
         raise ValueError(f"expected run=FOLDER or compare=square, got run={cfg.run} and compare={cfg.compare}")
     if cfg.run is not None:
