@@ -1,7 +1,7 @@
 """Disturb policies in mid-episode, all alike, count how often they recover, and test whether they differ in it.
 
-python scripts/recover.py compare=square                                  # the policies of configs/recover.yaml
-python scripts/recover.py run=assets/checkpoints/ebt_square episodes=12   # one, 12 episodes a kind and strength
+python scripts/recover.py compare=square json=assets/results/evidence/recover_square.json   # the policies of configs/recover.yaml
+python scripts/recover.py run=assets/checkpoints/ebt_square episodes=12                   # one of them
 """
 
 from __future__ import annotations
@@ -36,19 +36,20 @@ def main(cfg: DictConfig) -> None:
 
 
 def measure(cfg: DictConfig) -> None:
-    """Every block that is not there yet; the JSON of all policies and recover.html, as far as they have come."""
+    """Every block that is not there yet, then the JSON of all blocks so far; recover.html at the end."""
     indices = chosen(cfg.kinds, cfg.strengths)
     subjects = {name: subject(acting) for name, acting in policies(cfg).items()}  # fails before anything is run
-    folder, played = Path(cfg.out or Path(cfg.run or f"runs/recover/{cfg.compare}") / "recover"), {}
-    for name, measured in subjects.items():
-        seeds = range(cfg.first_seed, cfg.first_seed + cfg.episodes * len(indices))
-        blocks = [seeds[i : i + len(indices)] for i in range(0, len(seeds), len(indices))]
-        kept = folder / "blocks" / re.sub(r"[^\w@.-]+", "_", name)
-        played[name] = [_block(measured, block, indices, cfg.processes, kept) for block in blocks]
-        result = collect(played)
-        told = result["policies"][name]["all"]
-        print(f"{name}: recovered {told['text']}; undisturbed {100 * told['undisturbed']:.0f} %", flush=True)
-        write_result(file := Path(cfg.json or folder / "recover.json"), result)
+    folder = Path(cfg.out or (Path(cfg.run, "recover") if cfg.run else Path("runs/recover", cfg.compare)))
+    file, played = Path(cfg.json or folder / "recover.json"), {name: [] for name in subjects}
+    for i in range(cfg.episodes):
+        first = cfg.first_seed + i * len(indices)
+        seeds = range(first, first + len(indices))  # every disturbance once
+        for name, measured in subjects.items():
+            path = folder / "blocks" / re.sub(r"[^\w@.-]+", "_", name) / f"{first}.json"
+            played[name].append(_block(measured, seeds, indices, cfg.processes, path))
+        write_result(file, result := collect(played))
+        told = (f"{name} {about['all']['text']}" for name, about in result["policies"].items())
+        print(f"{i + 1} of {cfg.episodes}: recovered {', '.join(told)}", flush=True)
     for test in result["tests"]:
         print(f"{test['scope']:12} {test['one']} - {test['other']}: {test['difference']:+.2f}, p {test['p_holm']:.3g}")
     note = _film(subjects, result, indices, folder) if cfg.video else ""
@@ -76,18 +77,18 @@ def chosen(kinds: Sequence[str], strengths: Sequence[int]) -> list[int]:
     return found
 
 
-def _block(measured: Subject, seeds: Sequence[int], indices: list[int], processes: int, folder: Path) -> dict:
+def _block(measured: Subject, seeds: Sequence[int], indices: list[int], processes: int, path: Path) -> dict:
     """As many cases as there are disturbances, each meeting another one; from its file if that is of the same weights,
     settings and versions.
     """
-    path, settings = folder / f"{seeds[0]}.json", _settings(measured, indices)
+    settings = _settings(measured, indices)
     described = measured.described | {"hashes": measured.described["hashes"] | {"disturbances": _hash()}}
     run = {"env_id": settings["env_kwargs"]["task"], "max_steps": settings["max_steps"], "after_success": 0}
     run |= {"cells": [DISTURBANCES[index].name for index in indices]}
     wanted = {"run": run, "seeds": list(seeds), "versions": versions(), **described}
     if path.exists() and benchmarked(found := json.loads(path.read_text())) == benchmarked(wanted):
         return found
-    with tqdm(total=2 * len(seeds), unit="episode", desc=f"{folder.name} from {seeds[0]}", leave=False) as bar:
+    with tqdm(total=2 * len(seeds), unit="episode", desc=path.parent.name, leave=False) as bar:
         disturbed, undisturbed = (
             evaluate(
                 measured.make_agent,
