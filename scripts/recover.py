@@ -1,7 +1,7 @@
 """Disturb policies in mid-episode, all alike, count how often they recover, and test whether they differ in it.
 
-python scripts/recover.py compare=square json=assets/results/evidence/recover_square.json   # the policies of configs/recover.yaml
-python scripts/recover.py run=assets/checkpoints/ebt_square episodes=12                   # one of them
+python scripts/recover.py compare=square                                      # the policies of configs/recover.yaml
+python scripts/recover.py run=assets/checkpoints/ebt_square episodes=12 video=true   # one, with videos
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ def main(cfg: DictConfig) -> None:
 def measure(cfg: DictConfig) -> None:
     """Every block that is not there yet, then the JSON of all blocks so far; recover.html at the end."""
     indices = chosen(cfg.kinds, cfg.strengths)
+    if cfg.episodes < 1:
+        raise ValueError(f"expected at least one episode of each kind and strength, got episodes={cfg.episodes}")
     subjects = {name: subject(acting) for name, acting in policies(cfg).items()}  # fails before anything is run
     folder = Path(cfg.out or (Path(cfg.run, "recover") if cfg.run else Path("runs/recover", cfg.compare)))
     file, played = Path(cfg.json or folder / "recover.json"), {name: [] for name in subjects}
