@@ -213,8 +213,8 @@ SENSES = {
 
 def _kinds() -> dict[str, tuple[Sequence[Callable], list[tuple[Callable[[], Part], ...]]]]:
     """Kind -> a predicate and the parts for each strength."""
-    dropped = [partial(Open, ticks) for ticks in (5, 20, 80)]
-    opened = [partial(Open, ticks) for ticks in (5, 10, 30)]
+    dropped = [partial(Open, ticks) for ticks in (10, 20, 80)]  # a gripper takes 10 to open
+    opened = [partial(Open, ticks) for ticks in (10, 15, 30)]
     pushed = [partial(Push, newtons, 6) for newtons in (50, 100, 200)]
     noisy = [partial(Noise, sigma, 20) for sigma in (0.5, 1.0, 2.0)]
     frozen = [partial(Stale, ticks, ticks) for ticks in (10, 20, 40)]
@@ -225,7 +225,7 @@ def _kinds() -> dict[str, tuple[Sequence[Callable], list[tuple[Callable[[], Part
         "push": ([held] * 3, [(part,) for part in pushed]),
         "noise": ([held] * 3, [(part,) for part in noisy]),
         "freeze": ([held] * 3, [(part,) for part in frozen]),
-        "delay": ([near] * 3, [(partial(Stale, lag, ticks=100),) for lag in (3, 8, 16)]),
+        "delay": ([near] * 3, [(partial(Stale, lag, ticks=100),) for lag in (3, 6, 12)]),
         "open_freeze": ([held] * 3, list(zip(opened, frozen, strict=True))),
         "push_noise": ([held] * 3, list(zip(pushed, noisy, strict=True))),
     }
