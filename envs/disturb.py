@@ -217,7 +217,7 @@ def _kinds() -> dict[str, tuple[Sequence[Callable], list[tuple[Callable[[], Part
     opened = [partial(Open, ticks) for ticks in (10, 15, 30)]
     pushed = [partial(Push, newtons, 6) for newtons in (50, 100, 200)]
     noisy = [partial(Noise, sigma, 20) for sigma in (0.5, 1.0, 2.0)]
-    frozen = [partial(Stale, ticks, ticks) for ticks in (10, 20, 40)]
+    frozen = [partial(Stale, ticks, ticks) for ticks in (10, 20, 30)]
     return {
         "move": ([near] * 3, [(partial(Move, distance=metres),) for metres in (0.02, 0.05, 0.10)]),
         "turn": ([near] * 3, [(partial(Move, angle=np.radians(degrees)),) for degrees in (15, 45, 90)]),
