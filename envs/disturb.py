@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -20,6 +20,7 @@ from gymnasium.envs.registration import register
 
 HELD = 10  # control steps in the hand after which an object counts as taken up: it is off the table by then
 FIRM = 3  # control steps in a row that make a grasp, or the loss of one: contacts flicker
+HIGH = 0.08  # m above where it lay: it bounces, rolls or falls over when it is dropped from there
 NEAR, ABOVE = 0.10, 0.05  # m from hand to object, and in height, when the hand is about to grasp
 DIRECTIONS = 8  # tried, evenly around from a drawn one, until an object has room
 
@@ -65,10 +66,10 @@ class Move(Part):
 
     def begin(self, task, rng, obs):
         self.start, self.yaw = task.object_pose()
-        first, sign = rng.uniform(0, 2 * np.pi), rng.choice([-1, 1])
+        first, self.turn = rng.uniform(0, 2 * np.pi), self.angle * rng.choice([-1, 1])
         around = first + np.arange(DIRECTIONS if self.distance else 1) * 2 * np.pi / DIRECTIONS
-        ways = self.distance * np.stack([np.cos(around), np.sin(around)], axis=1)
-        any(task.move_object(way, sign * self.angle) for way in ways)
+        self.ways = self.distance * np.stack([np.cos(around), np.sin(around)], axis=1)
+        any(task.move_object(way, self.turn) for way in self.ways)
 
     def took_effect(self, task):
         position, yaw = task.object_pose()
@@ -193,6 +194,11 @@ def held(env: Disturbed) -> bool:
     return env.count.run >= HELD and env.count.holding
 
 
+def aloft(env: Disturbed) -> bool:
+    """The object is carried so high that it falls away when it is lost."""
+    return env.count.holding and env.task.object_pose()[0][2] - env.lowest >= HIGH
+
+
 def never(env: Disturbed) -> bool:
     return False
 
@@ -200,26 +206,28 @@ def never(env: Disturbed) -> bool:
 SENSES = {
     near: ("hand", "object_pose"),
     held: ("grasped",),
+    aloft: ("grasped", "object_pose"),
     never: (),
 }  # what the predicates need
 
 
-def _kinds() -> dict[str, tuple[Callable, list[tuple[Callable[[], Part], ...]]]]:
-    """Kind -> its predicate, and its parts for each strength."""
-    opened = [partial(Open, ticks) for ticks in (5, 10, 30)]
-    pushed = [partial(Push, newtons, 6) for newtons in (40, 80, 160)]
+def _kinds() -> dict[str, tuple[Sequence[Callable], list[tuple[Callable[[], Part], ...]]]]:
+    """Kind -> a predicate and the parts for each strength."""
+    dropped = [partial(Open, ticks) for ticks in (10, 20, 80)]  # a gripper takes 10 to open
+    opened = [partial(Open, ticks) for ticks in (10, 15, 30)]
+    pushed = [partial(Push, newtons, 6) for newtons in (50, 100, 200)]
     noisy = [partial(Noise, sigma, 20) for sigma in (0.5, 1.0, 2.0)]
-    frozen = [partial(Stale, ticks, ticks) for ticks in (15, 40, 80)]
+    frozen = [partial(Stale, ticks, ticks) for ticks in (10, 20, 30)]
     return {
-        "move": (near, [(partial(Move, distance=metres),) for metres in (0.02, 0.05, 0.10)]),
-        "turn": (near, [(partial(Move, angle=np.radians(degrees)),) for degrees in (15, 45, 90)]),
-        "open": (held, [(part,) for part in opened]),
-        "push": (held, [(part,) for part in pushed]),
-        "noise": (held, [(part,) for part in noisy]),
-        "freeze": (near, [(part,) for part in frozen]),
-        "delay": (near, [(partial(Stale, lag, ticks=100),) for lag in (3, 8, 16)]),
-        "open_freeze": (held, list(zip(opened, frozen, strict=True))),
-        "push_noise": (held, list(zip(pushed, noisy, strict=True))),
+        "move": ([near] * 3, [(partial(Move, distance=metres),) for metres in (0.02, 0.05, 0.10)]),
+        "turn": ([near] * 3, [(partial(Move, angle=np.radians(degrees)),) for degrees in (15, 45, 90)]),
+        "open": ([held, aloft, aloft], [(part,) for part in dropped]),
+        "push": ([held] * 3, [(part,) for part in pushed]),
+        "noise": ([held] * 3, [(part,) for part in noisy]),
+        "freeze": ([held] * 3, [(part,) for part in frozen]),
+        "delay": ([near] * 3, [(partial(Stale, lag, ticks=100),) for lag in (3, 6, 12)]),
+        "open_freeze": ([held] * 3, list(zip(opened, frozen, strict=True))),
+        "push_noise": ([held] * 3, list(zip(pushed, noisy, strict=True))),
     }
 
 
@@ -227,8 +235,8 @@ DISTURBANCES = (
     Disturbance("none", 0, never, ()),
     *(
         Disturbance(kind, strength, when, parts)
-        for kind, (when, strengths) in _kinds().items()
-        for strength, parts in enumerate(strengths, 1)
+        for kind, (predicates, strengths) in _kinds().items()
+        for strength, (when, parts) in enumerate(zip(predicates, strengths, strict=True), 1)
     ),
 )
 
@@ -264,18 +272,28 @@ class Report:
 
 
 class Disturbed(gym.Wrapper):
-    """`env` with disturbance `index` of `DISTURBANCES`, once an episode, drawn from the seed of the reset."""
+    """`env` with a disturbance of `DISTURBANCES` once an episode, drawn from the seed of the reset.
 
-    def __init__(self, env: gym.Env, index: int):
+    Of several `indices`, that of an episode is number `seed` modulo their number: n seeds in a row meet all n of them.
+    """
+
+    def __init__(self, env: gym.Env, *indices: int):
         super().__init__(env)
+        self.indices, self.task = indices, env.unwrapped
+        self.handles = getattr(self.task, "handles", set())
+        if not indices:
+            raise ValueError("expected at least one disturbance, got none: 0 is the one that changes nothing")
+        for index in indices:
+            self._check(index)
+
+    def _check(self, index: int):
         if not 0 <= index < len(DISTURBANCES):
             raise ValueError(f"expected a disturbance from 0 to {len(DISTURBANCES) - 1}, got {index}")
-        self.index, self.disturbance, self.task = index, DISTURBANCES[index], env.unwrapped
-        self.handles = getattr(self.task, "handles", set())
-        needed = set(SENSES[self.disturbance.when]).union(*(make().needs for make in self.disturbance.parts))
+        disturbance = DISTURBANCES[index]
+        needed = set(SENSES[disturbance.when]).union(*(make().needs for make in disturbance.parts))
         if missing := sorted(needed - self.handles):
             raise ValueError(
-                f"{self.disturbance.name} needs {', '.join(missing)}, which {self.task} does not have: choose another "
+                f"{disturbance.name} needs {', '.join(missing)}, which {self.task} does not have: choose another "
                 "disturbance, or give the environment these methods (see envs/handling.py)"
             )
 
@@ -285,10 +303,12 @@ class Disturbed(gym.Wrapper):
                 "expected a seed, got none: the disturbance is drawn from it, so that all policies share it"
             )
         self.obs, info = self.env.reset(seed=seed, options=options)
-        self.rng = np.random.default_rng([seed, self.index])  # what is drawn depends on nothing else
+        index = self.indices[seed % len(self.indices)]
+        self.disturbance = DISTURBANCES[index]
+        self.rng = np.random.default_rng([seed, index])  # what is drawn depends on nothing else
         self.parts, self.active = [make() for make in self.disturbance.parts], []
-        self.count, self.tick = Grasps(), 0
-        self.report = Report(self.disturbance.name, self.index)
+        self.count, self.tick, self.lowest = Grasps(), 0, np.inf
+        self.report = Report(self.disturbance.name, index)
         return self.obs, self._told(info)
 
     def step(self, action: np.ndarray):
@@ -302,6 +322,8 @@ class Disturbed(gym.Wrapper):
             self.obs = part.observe(self.obs)
         if "grasped" in self.handles:
             self.count.update(self.task.grasped())
+        if "object_pose" in self.handles:
+            self.lowest = min(self.lowest, self.task.object_pose()[0][2])
         self._follow()
         if self.report.trigger is None and self.disturbance.when(self):
             self.report.trigger = self.tick
@@ -329,9 +351,9 @@ class Disturbed(gym.Wrapper):
             self.report.over = None if self.active else self.tick
 
 
-def disturbed(task: str, index: int, **kwargs) -> Disturbed:
-    """The environment `task`, e.g. envs:Lift-v0, without its time limit, under a disturbance; `kwargs` are its own."""
-    return Disturbed(gym.make(task, disable_env_checker=True, **kwargs).unwrapped, index)
+def disturbed(task: str, indices: Sequence[int], **kwargs) -> Disturbed:
+    """The environment `task`, e.g. envs:Lift-v0, without its time limit, disturbed; `kwargs` are its own."""
+    return Disturbed(gym.make(task, disable_env_checker=True, **kwargs).unwrapped, *indices)
 
 
 register(id="Disturbed-v0", entry_point=disturbed)

@@ -1,107 +1,119 @@
-"""Disturb a trained policy in mid-episode and count how often it recovers; compare two that were disturbed alike.
+"""Disturb policies in mid-episode, all alike, count how often they recover, and test whether they differ in it.
 
-python scripts/recover.py run=assets/checkpoints/ebt_square episodes=100
-python scripts/recover.py runs=[assets/checkpoints/ebt_square,assets/checkpoints/diffusion_square]
+python scripts/recover.py compare=square                                      # the policies of configs/recover.yaml
+python scripts/recover.py run=assets/checkpoints/ebt_square episodes=12 video=true   # one, with videos
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
 import gymnasium as gym
 import hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from ebt_policy.cli import explain, fail_cleanly
-from ebt_policy.rollout.recovery import FILE, benchmarked, collect, compare, read_recovery
-from ebt_policy.rollout.recovery_page import video_path, write_page
+from ebt_policy.rollout.recovery import benchmarked, collect, together
+from ebt_policy.rollout.recovery_page import first_cases, video_path, write_page
 from ebt_policy.rollout.result import evaluate, versions, write_result
-from ebt_policy.rollout.video import RenderError, record
+from ebt_policy.rollout.video import RenderError, record_all
 from ebt_policy.train.evaluate import Subject, subject
-from envs.disturb import DISTURBANCES, Disturbance
+from envs.disturb import DISTURBANCES
 
 SOURCES = [Path(__file__).resolve().parent.parent / "envs" / name for name in ("disturb.py", "handling.py")]
-CASES = 10  # videos of a kind
 
 
 @hydra.main(config_path="../configs", config_name="recover", version_base="1.3")
 @fail_cleanly
 def main(cfg: DictConfig) -> None:
-    if (cfg.run is None) == (cfg.runs is None) or (cfg.runs is not None and len(cfg.runs) != 2):
-        raise ValueError(f"expected run=FOLDER to measure or runs=[ONE,OTHER] to compare, got {cfg.run} and {cfg.runs}")
-    if cfg.runs is None:
-        measure(cfg)
-    else:
-        tell(*map(Path, cfg.runs))
+    measure(cfg)
 
 
 def measure(cfg: DictConfig) -> None:
-    """Every cell that is not there yet; recover.json and recover.html of all that were asked for."""
-    folder, measured = Path(cfg.out or Path(cfg.run) / "recover"), subject(cfg)
-    cells, disturbances = {}, chosen(cfg.kinds, cfg.strengths)
-    for disturbance in disturbances:
-        path = folder / "cells" / f"{disturbance.name}.json"
-        cells[disturbance.name] = _cell(cfg, measured, disturbance, path)
-        result = collect(cells)
-        print(f"{disturbance.name:14}", result["cells"][disturbance.name]["text"], flush=True)
-    write_result(folder / FILE, result)
-    videos, note = _film(measured, disturbances, result["seeds"], folder) if cfg.video else ({}, "")
-    print(f"-> {write_page(folder, videos, note)}")
+    """Every block that is not there yet, then the JSON of all blocks so far; recover.html at the end."""
+    indices = chosen(cfg.kinds, cfg.strengths)
+    if cfg.episodes < 1:
+        raise ValueError(f"expected at least one episode of each kind and strength, got episodes={cfg.episodes}")
+    subjects = {name: subject(acting) for name, acting in policies(cfg).items()}  # fails before anything is run
+    folder = Path(cfg.out or (Path(cfg.run, "recover") if cfg.run else Path("runs/recover", cfg.compare)))
+    file, played = Path(cfg.json or folder / "recover.json"), {name: [] for name in subjects}
+    for i in range(cfg.episodes):
+        first = cfg.first_seed + i * len(indices)
+        seeds = range(first, first + len(indices))  # every disturbance once
+        for name, measured in subjects.items():
+            path = folder / "blocks" / re.sub(r"[^\w@.-]+", "_", name) / f"{first}.json"
+            played[name].append(_block(measured, seeds, indices, cfg.processes, path))
+        write_result(file, result := collect(played))
+        told = (f"{name} {about['all']['text']}" for name, about in result["policies"].items())
+        print(f"{i + 1} of {cfg.episodes}: recovered {', '.join(told)}", flush=True)
+    for test in result["tests"]:
+        print(f"{test['scope']:12} {test['one']} - {test['other']}: {test['difference']:+.2f}, p {test['p_holm']:.3g}")
+    note = _film(subjects, result, indices, folder) if cfg.video else ""
+    print(f"-> {file}\n-> {write_page(folder, result, note)}")
 
 
-def tell(one: Path, other: Path) -> None:
-    """Prints how two runs differ."""
-    a, b = (read_recovery(run if (run / FILE).exists() else run / "recover") for run in (one, other))
-    print(f"one: {one}\nother: {other}\nhit in both; p of the exact McNemar test, as it is and corrected by Holm")
-    for name, test in compare(a, b).items():
-        differ = f"only one {test['only_one']}, only other {test['only_other']} of {test['shared']}"
-        texts = f"one {a['cells'][name]['text']}, other {b['cells'][name]['text']}"
-        print(f"{name:14} {texts}: {differ}, p {test['p']:.3g}, {test['p_holm']:.3g}")
+def policies(cfg: DictConfig) -> dict[str, DictConfig]:
+    """Name -> how it acts, as in configs/acting.yaml: `run` alone, or those listed for the task to `compare`."""
+    if (cfg.run is None) == (cfg.compare is None):
+        raise ValueError(f"expected run=FOLDER or compare=square, got run={cfg.run} and compare={cfg.compare}")
+    if cfg.run is not None:
+        return {Path(cfg.run).name: cfg}
+    listed = {name: {**acting, "run": acting.run.format(task=cfg.compare)} for name, acting in cfg.policies.items()}
+    return {name: OmegaConf.merge(cfg, acting) for name, acting in listed.items()}
 
 
-def chosen(kinds: Sequence[str], strengths: Sequence[int]) -> list[Disturbance]:
-    known = {d.kind for d in DISTURBANCES}
+def chosen(kinds: Sequence[str], strengths: Sequence[int]) -> list[int]:
+    """Indices of `DISTURBANCES`."""
+    known = {d.kind for d in DISTURBANCES[1:]}
     if unknown := [*sorted(set(kinds) - known), *sorted(set(strengths) - {1, 2, 3})]:
         raise ValueError(f"expected kinds of {', '.join(sorted(known))} and strengths of 1, 2, 3, got {unknown}")
-    found = [d for d in DISTURBANCES if d.kind in kinds and d.strength in (0, *strengths)]
+    found = [i for i, d in enumerate(DISTURBANCES) if d.kind in kinds and d.strength in strengths]
     if not found:
         raise ValueError(f"expected kinds and strengths, got kinds={kinds} and strengths={strengths}")
     return found
 
 
-def _cell(cfg: DictConfig, measured: Subject, disturbance: Disturbance, path: Path) -> dict:
-    """The evaluation under one disturbance, from its file if that is of the same weights, settings and versions."""
-    settings, seeds = _settings(measured, disturbance), list(range(cfg.first_seed, cfg.first_seed + cfg.episodes))
+def _block(measured: Subject, seeds: Sequence[int], indices: list[int], processes: int, path: Path) -> dict:
+    """As many cases as there are disturbances, each meeting another one; from its file if that is of the same weights,
+    settings and versions.
+    """
+    settings = _settings(measured, indices)
     described = measured.described | {"hashes": measured.described["hashes"] | {"disturbances": _hash()}}
     run = {"env_id": settings["env_kwargs"]["task"], "max_steps": settings["max_steps"], "after_success": 0}
-    wanted = {"run": run, "seeds": seeds, "versions": versions(), **described}
+    run |= {"cells": [DISTURBANCES[index].name for index in indices]}
+    wanted = {"run": run, "seeds": list(seeds), "versions": versions(), **described}
     if path.exists() and benchmarked(found := json.loads(path.read_text())) == benchmarked(wanted):
         return found
-    with tqdm(total=len(seeds), unit="episode", desc=disturbance.name, leave=False) as bar:
-        result = evaluate(
-            measured.make_agent,
-            seeds=seeds,
-            processes=cfg.processes,
-            on_episode=lambda log: bar.update(),
-            after_success=0,  # what hits a policy after its success asks for no recovery
-            **settings,
-            **described,
+    with tqdm(total=2 * len(seeds), unit="episode", desc=path.parent.name, leave=False) as bar:
+        disturbed, undisturbed = (
+            evaluate(
+                measured.make_agent,
+                seeds=seeds,
+                processes=processes,
+                on_episode=lambda log: bar.update(),
+                **way,
+                **described,
+            )
+            for way in (settings, _settings(measured, [0]))
         )
-    write_result(path, result | {"run": run})
+    write_result(path, together(disturbed, undisturbed, run))
     return json.loads(path.read_text())
 
 
-def _settings(measured: Subject, disturbance: Disturbance) -> dict:
-    """Of `rollout`: the environment of the run, disturbed."""
+def _settings(measured: Subject, indices: list[int]) -> dict:
+    """Of `rollout`: the environment of the run, disturbed. Nothing that comes after a success asks for recovery."""
     task = measured.settings["env_id"]
     return {
         "env_id": "envs:Disturbed-v0",
         "max_steps": measured.settings["max_steps"] or gym.spec(task.split(":")[-1]).max_episode_steps,
-        "env_kwargs": {"task": task, "index": DISTURBANCES.index(disturbance)},
+        "after_success": 0,
+        "env_kwargs": {"task": task, "indices": indices},
     }
 
 
@@ -109,19 +121,18 @@ def _hash() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()
 
 
-def _film(measured: Subject, disturbances: list[Disturbance], seeds: list[int], folder: Path) -> tuple[dict, str]:
-    """Videos of the first cases of every kind, at its greatest strength: cell -> seeds; and why there are none."""
-    agent, videos = measured.make_agent(), {}
-    strongest = {d.kind: d for d in disturbances}  # the last of a kind stays
-    try:
-        for disturbance in strongest.values():
-            settings = _settings(measured, disturbance)
-            for seed in seeds[:CASES]:
-                record(agent, path=folder / video_path(disturbance.name, seed), seed=seed, after_success=0, **settings)
-                videos.setdefault(disturbance.name, []).append(seed)
-    except RenderError as error:
-        return videos, f"no more videos: {error}"
-    return videos, ""
+def _film(subjects: dict[str, Subject], result: dict, indices: list[int], folder: Path) -> str:
+    """Videos of the first cases of every kind that are not there yet; returns why some are missing, if so."""
+    cases = {name: [e for found in first_cases(result, name).values() for e in found] for name in subjects}
+    paths = {name: {folder / video_path(e): e["seed"] for e in found} for name, found in cases.items()}
+    for name, measured in subjects.items():
+        missing = {path: seed for path, seed in paths[name].items() if not path.exists()}
+        films = record_all(measured.make_agent(), paths=missing, **_settings(measured, indices))
+        try:
+            deque(tqdm(films, total=len(missing), unit="video", desc=name, leave=False), maxlen=0)
+        except RenderError as error:
+            return f"some videos are missing: {error}"
+    return ""
 
 
 if __name__ == "__main__":

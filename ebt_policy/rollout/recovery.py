@@ -1,6 +1,7 @@
-"""How a policy fares under disturbances, cell by cell, and whether two policies differ in it.
+"""How policies fare under disturbances, and whether they differ in it.
 
-A cell is one disturbance (or none) on all seeds: an evaluation whose episodes carry the report of `envs.disturb`.
+A case is a seed: of the initial state, the sampler and the disturbance. Every policy plays the same cases, each of them
+disturbed and undisturbed.
 
     episodes >= triggered >= took effect >= recovered
 
@@ -10,95 +11,152 @@ Whoever succeeds while a disturbance lasts that took effect has recovered from i
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 
 from ebt_policy.rollout.compare import holm, paired
-from ebt_policy.rollout.stats import SuccessRate
+from ebt_policy.rollout.stats import SuccessRate, bootstrap_interval
 
-FILE = "recover.json"
 FREE = ("commit",)  # of the versions: hashes say whether the disturbances are the same
+WAYS = ("undisturbed", "disturbed")  # in which a case is played
+KEPT = ("seed", "success", "length", "digest", "report")  # of an episode's log
 
 
-def recovery(episodes: Sequence[dict]) -> dict:
-    """What became of one cell's episodes, as in an evaluation's JSON; None where nothing was observed."""
-    reports = [e["report"] for e in episodes]
-    hit = [e for e in episodes if e["report"]["effect"]]
+def recovery(disturbed: Sequence[dict], undisturbed: Mapping[int, dict]) -> dict:
+    """What became of `disturbed` episodes, as in an evaluation's JSON; None where nothing was observed.
+
+    undisturbed: seed -> the episode from the same initial state that nothing happened to.
+    """
+    hit = [e for e in disturbed if e["report"]["effect"]]
     recovered = [e for e in hit if e["success"]]
+    also = [e for e in recovered if undisturbed[e["seed"]]["success"]]
+    calm = [undisturbed[e["seed"]] for e in disturbed]
     rate = SuccessRate(len(recovered), len(hit)) if hit else None
-    success = SuccessRate(sum(e["success"] for e in episodes), len(episodes))
-    times = [e["length"] - e["report"]["trigger"] for e in recovered]
-    undisturbed = reports[0]["index"] == 0
+    success, without = _success(disturbed), _success(calm)
     return {
-        "text": f"{success} undisturbed" if undisturbed else str(rate) if rate else "never took effect",
+        "text": str(rate) if rate else "never took effect",
         "recovery_rate": rate and rate.rate,
         "interval": rate and list(rate.interval),
-        "episodes": len(episodes),
-        "triggered": sum(r["trigger"] is not None for r in reports),
+        "episodes": len(disturbed),
+        "triggered": sum(e["report"]["trigger"] is not None for e in disturbed),
         "took_effect": len(hit),
         "recovered": len(recovered),
-        "median_steps_to_recover": float(np.median(times)) if times else None,  # from the trigger to success
+        "steps_to_recover": _quartiles(e["length"] - e["report"]["trigger"] for e in recovered),
+        "steps_lost": _quartiles(e["length"] - undisturbed[e["seed"]]["length"] for e in also),
         "retries": sum(e["report"]["retries"] for e in hit),
-        "retries_per_episode": float(np.mean([e["report"]["retries"] for e in hit])) if hit else None,
+        "retries_per_episode": _mean(e["report"]["retries"] for e in hit),
         "success": success.rate,  # of all episodes, hit or not
         "success_interval": list(success.interval),
+        "undisturbed": without.rate,
+        "undisturbed_interval": list(without.interval),
+        "undisturbed_retries_per_episode": _mean(e["report"]["retries"] for e in calm),
     }
 
 
-def collect(cells: Mapping[str, dict]) -> dict:
-    """One JSON of a run from its cells' evaluations, by name of the disturbance."""
-    first = next(iter(cells.values()))
+def collect(policies: Mapping[str, Sequence[dict]]) -> dict:
+    """One JSON of policies that have played the same blocks of cases: name -> its blocks, as `together` makes them.
+
+    ValueError unless all have the same initial states, disturbances, versions and settings.
+    """
+    (one, facts), *others = ((name, _facts(blocks)) for name, blocks in policies.items())
+    for other, found in others:
+        _check_alike(one, facts, other, found)
+    first = policies[one][0]
+    episodes = {
+        name: {way: [e for played in blocks for e in played[way]] for way in WAYS} for name, blocks in policies.items()
+    }
     return {
         "run": first["run"],
-        "cells": {name: recovery(cell["episodes"]) for name, cell in cells.items()},
-        "seeds": first["seeds"],
+        "seeds": facts["seeds"],
         "versions": first["versions"],
-        "hashes": first["hashes"],
-        "config": first["config"],
-        "episodes": [episode for cell in cells.values() for episode in cell["episodes"]],
+        "hashes": {"disturbances": facts["disturbances"]},
+        "policies": {name: _about(blocks[0]) | summary(episodes[name]) for name, blocks in policies.items()},
+        "tests": compare(episodes),
+        "episodes": [
+            {"policy": name} | {key: e[key] for key in KEPT}
+            for name, found in episodes.items()
+            for way in WAYS
+            for e in found[way]
+        ],
     }
 
 
-def read_recovery(folder: str | Path) -> dict:
-    path = Path(folder) / FILE
-    if not path.exists():
-        raise FileNotFoundError(
-            f"expected a recovery benchmark at {path}, found none: run scripts/recover.py run=... first"
-        )
-    return json.loads(path.read_text())
+def together(disturbed: dict, undisturbed: dict, run: dict) -> dict:
+    """Two evaluations of the same cases as one, `run` being the settings that they share."""
+    same = {key: disturbed[key] for key in ("seeds", "versions", "hashes", "config", "compute")}
+    return {"run": run} | same | {"disturbed": disturbed["episodes"], "undisturbed": undisturbed["episodes"]}
 
 
-def compare(one: dict, other: dict) -> dict[str, dict]:
-    """Cell -> exact McNemar test on the seeds on which the disturbance took effect for both, Holm over the cells.
+def summary(episodes: Mapping[str, Sequence[dict]]) -> dict:
+    """Of one policy: over everything, by kind, by strength and by cell, which is a kind at a strength."""
+    calm = {e["seed"]: e for e in episodes["undisturbed"]}
+    ordered = sorted(episodes["disturbed"], key=lambda e: e["report"]["index"])
 
-    ValueError unless both ran the same cells from the same initial states with the same versions.
+    def by(name: Callable[[str], str]) -> dict[str, dict]:
+        groups: dict[str, list[dict]] = {}
+        for e in ordered:
+            groups.setdefault(name(e["report"]["disturbance"]), []).append(e)
+        return {name: recovery(group, calm) for name, group in groups.items()}
+
+    return {"all": recovery(ordered, calm), "kinds": by(kind), "strengths": by(strength), "cells": by(str)}
+
+
+def compare(policies: Mapping[str, Mapping[str, Sequence[dict]]]) -> list[dict]:
+    """Exact McNemar tests of every two policies, on the cases whose disturbance took effect for both: over all kinds,
+    kind by kind, and undisturbed on all cases. Holm corrects over the pairs; kind by kind, over pairs and kinds.
+
+    policies: name -> {"disturbed", "undisturbed"} -> episodes.
     """
-    _check_alike(one, other)
-    tests = {}
-    for name in one["cells"]:
-        a, b = (_outcomes(result, name) for result in (one, other))
-        if shared := sorted(a.keys() & b.keys()):
-            tests[name] = paired([a[seed] for seed in shared], [b[seed] for seed in shared])
-    corrected = holm([test.p for test in tests.values()])
-    return {
-        name: {
-            "shared": test.both + test.only_one + test.only_other + test.neither,
+    groups = {name: _groups(episodes) for name, episodes in policies.items()}
+    scopes = list(next(iter(groups.values())))
+    kinds = [scope for scope in scopes if scope not in ("all", "undisturbed")]
+    families = [["all"], kinds, ["undisturbed"]]
+    return [test for family in families for test in _family(groups, family)]
+
+
+def kind(disturbance: str) -> str:
+    return disturbance.rpartition("_")[0]
+
+
+def strength(disturbance: str) -> str:
+    return disturbance.rpartition("_")[2]
+
+
+def _family(groups: Mapping[str, Mapping[str, dict[int, bool]]], scopes: Sequence[str]) -> list[dict]:
+    found = []
+    for one, other in combinations(groups, 2):
+        for scope in scopes:
+            a, b = groups[one][scope], groups[other][scope]
+            if shared := sorted(a.keys() & b.keys()):
+                found.append((one, other, scope, [a[s] for s in shared], [b[s] for s in shared]))
+    tests = [paired(a, b) for *_, a, b in found]
+    corrected = holm([test.p for test in tests])
+    return [
+        {
+            "scope": scope,
+            "one": one,
+            "other": other,
+            "shared": len(a),
             "only_one": test.only_one,
             "only_other": test.only_other,
             "difference": test.difference,
+            "interval": list(bootstrap_interval(np.subtract(a, b, dtype=float))),
             "p": test.p,
             "p_holm": p,
         }
-        for (name, test), p in zip(tests.items(), corrected, strict=True)
-    }
+        for (one, other, scope, a, b), test, p in zip(found, tests, corrected, strict=True)
+    ]
 
 
-def _outcomes(result: dict, cell: str) -> dict[int, bool]:
-    """Seed -> success, of the episodes that were hit, or of all where nothing was to hit them."""
-    of_cell = [e for e in result["episodes"] if e["report"]["disturbance"] == cell]
-    return {e["seed"]: e["success"] for e in of_cell if e["report"]["effect"] or e["report"]["index"] == 0}
+def _groups(episodes: Mapping[str, Sequence[dict]]) -> dict[str, dict[int, bool]]:
+    """Scope -> seed -> success: of the episodes that were hit, and of all undisturbed ones."""
+    scopes = {"all": {}} | {kind(e["report"]["disturbance"]): {} for e in episodes["disturbed"]}
+    for e in episodes["disturbed"]:
+        if e["report"]["effect"]:
+            scopes["all"][e["seed"]] = scopes[kind(e["report"]["disturbance"])][e["seed"]] = e["success"]
+    return scopes | {"undisturbed": {e["seed"]: e["success"] for e in episodes["undisturbed"]}}
 
 
 def benchmarked(result: dict) -> dict:
@@ -108,19 +166,40 @@ def benchmarked(result: dict) -> dict:
     return json.loads(json.dumps(facts, default=str))
 
 
-def _check_alike(one: dict, other: dict) -> None:
-    def facts(result: dict) -> dict:
-        found = benchmarked(result)
-        disturbances = {"disturbances": found["hashes"]["disturbances"], "cells": list(result["cells"])}
-        return {"seeds": found["seeds"]} | found["run"] | found["versions"] | disturbances
+def _facts(blocks: Sequence[dict]) -> dict:
+    """What policies must share to be compared."""
+    first = benchmarked(blocks[0])
+    seeds = [seed for played in blocks for seed in played["seeds"]]
+    return {"seeds": seeds, "disturbances": first["hashes"]["disturbances"]} | first["run"] | first["versions"]
 
-    a, b = facts(one), facts(other)
+
+def _about(played: dict) -> dict:
+    return {key: played[key] for key in ("hashes", "config", "compute")}
+
+
+def _check_alike(one: str, a: dict, other: str, b: dict) -> None:
     unlike = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k))
     if unlike:
         words = "; ".join(f"{k} {_short(a.get(k))} and {_short(b.get(k))}" for k in unlike)
-        raise ValueError(f"expected two runs of the same benchmark, got {words}: run both again with the same settings")
+        raise ValueError(
+            f"expected the same benchmark of {one} and {other}, got {words}: run both again with the same settings"
+        )
 
 
 def _short(value) -> str:
     text = str(value)
     return text if len(text) <= 60 else f"{text[:40]}...{text[-15:]}"
+
+
+def _success(episodes: Sequence[dict]) -> SuccessRate:
+    return SuccessRate(sum(e["success"] for e in episodes), len(episodes))
+
+
+def _quartiles(steps: Iterable[int]) -> dict[str, float] | None:
+    steps = list(steps)
+    return dict(zip(("low", "median", "high"), np.percentile(steps, [25, 50, 75]), strict=True)) if steps else None
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    values = list(values)
+    return float(np.mean(values)) if values else None

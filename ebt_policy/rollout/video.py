@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,11 +40,19 @@ class Clip:
 
 def record(agent: Agent, env_id: str, seed: int, path: str | Path, **settings: Any) -> Clip:
     """Render episode `seed` to an mp4. `settings`: max_steps, env_kwargs, after_success as of `rollout`."""
-    after_success = settings.pop("after_success", 10)
-    with _rendering(env_id, **settings) as env:
-        clip = film(env, agent, seed, after_success)
-    write_video(path, clip)
+    (clip,) = record_all(agent, env_id, {path: seed}, **settings)
     return clip
+
+
+def record_all(
+    agent: Agent, env_id: str, paths: Mapping[str | Path, int], *, after_success: int = 10, **settings: Any
+) -> Iterator[Clip]:
+    """Render episodes to mp4s, one after the other as they are asked for: path -> seed, `settings` as of `record`."""
+    with _rendering(env_id, **settings) as env:
+        for path, seed in paths.items():
+            clip = film(env, agent, seed, after_success)
+            write_video(path, clip)
+            yield clip
 
 
 def record_some(
