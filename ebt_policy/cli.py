@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,12 @@ def _settings(text: str, indent: str = "") -> str:
     """A config without hydra's own entries."""
     own = re.sub(r"^(defaults|hydra):\n(?:(?:[ -].*)?\n)+", "", text, flags=re.MULTILINE)
     return "\n".join(indent + line for line in own.strip().splitlines())
+
+
+def leave_on_signals() -> None:
+    """From now on Ctrl-C, a kill and a terminal that hangs up unwind the stack, which stops an arm, and say nothing."""
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, lambda number, frame: sys.exit(128 + number))
 
 
 def fail_cleanly(main: Callable) -> Callable:

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from math import prod
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -21,28 +24,33 @@ import hydra
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from ebt_policy.cli import explain, fail_cleanly
+from ebt_policy.cli import explain, fail_cleanly, leave_on_signals
+from ebt_policy.data.episodes import EpisodeData, from_episodes
 from ebt_policy.data.spec import Spec
-from ebt_policy.data.store import open_episodes, write_store
+from ebt_policy.data.store import open_episodes, write_data
 from ebt_policy.deploy import ladder
 from ebt_policy.deploy.client import RemotePlanner
 from ebt_policy.deploy.clock import Clock, FakeClock, WallClock
-from ebt_policy.deploy.control import Monitor, Operator, Outcome, control
+from ebt_policy.deploy.control import Operator, Outcome, control
 from ebt_policy.deploy.limits import Limits
 from ebt_policy.deploy.link import Delayed, Threaded
 from ebt_policy.deploy.plan import Planner, Terms
-from ebt_policy.deploy.record import Recorder
+from ebt_policy.deploy.record import Recorder, summary
 from ebt_policy.deploy.robot import Robot, SimRobot
 from ebt_policy.deploy.robots import connect
 from ebt_policy.deploy.safety import SafeRobot
+from ebt_policy.deploy.scene import Scene, Simulated, Unwatched, Watched
 from ebt_policy.deploy.schedule import Scheduler, Timing
-from ebt_policy.deploy.watch import FrozenPictures, Keyboard, SteepPlans
+from ebt_policy.deploy.watch import Keyboard, monitors
+from ebt_policy.rollout.report import write_report
+from ebt_policy.rollout.result import EpisodeLog, describe, write_result
 
 if TYPE_CHECKING:
     from ebt_policy.deploy.planner import LocalPlanner
-    from ebt_policy.rollout.sim import EpisodeLog
 
 UNHURRIED = 60.0  # s that planning may really take where the clock is not real
+SAID = {True: "solved", False: "not solved", None: "success unknown"}
+KEYS = {True: "succeeded", False: "failed"}  # filter keys
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,7 @@ class Desk:
     terms: Terms
     timing: Timing
     operator: Operator | None  # one for all episodes: two that read the same keyboard would take each other's keys
+    scene: Scene
 
     @property
     def simulated(self) -> bool:
@@ -73,12 +82,22 @@ class Desk:
         return open_episodes(self.cfg.demos or self.trained.task.data, obs_keys=list(self.terms.spec["obs"]))
 
 
+@dataclass
+class Trial:
+    """One episode of a run, as far as it came."""
+
+    seed: int
+    recorder: Recorder = field(default_factory=Recorder)
+    success: bool | None = None  # None: unknown
+
+
 @hydra.main(config_path="../configs", config_name="deploy", version_base="1.3")
 @fail_cleanly
 def main(cfg: DictConfig) -> None:
     stages = {"check": check, "replay": replay, "shadow": shadow, "dry": dry, "run": run}
     if cfg.stage not in stages:
         raise ValueError(f"stage is one of {', '.join(stages)}, got {cfg.stage!r}")
+    leave_on_signals()
     with laid_out(cfg) as desk:
         stages[cfg.stage](desk)
 
@@ -101,7 +120,13 @@ def laid_out(cfg: DictConfig) -> Iterator[Desk]:
             **OmegaConf.to_container(cfg.timing) | {"execute": cfg.timing.execute or planner.terms.execute},
         )
         operator = None if isinstance(clock, FakeClock) else Keyboard(sys.stdin, print)
-        yield Desk(cfg, trained, robot, limits, clock, planner, planner.terms, timing, operator)
+        yield Desk(cfg, trained, robot, limits, clock, planner, planner.terms, timing, operator, scene(robot, operator))
+
+
+def scene(robot: Robot, operator: Keyboard | None) -> Scene:
+    if isinstance(robot, SimRobot):
+        return Simulated(robot)
+    return Watched(operator) if sys.stdin.isatty() else Unwatched()
 
 
 def arm(cfg: DictConfig, clock: Clock) -> nullcontext[Robot]:
@@ -161,7 +186,7 @@ def replay(desk: Desk) -> None:
             robot.reset()
         passed = ladder.replay(robot, episode, desk.cfg.slower)
     print(f"demonstration {desk.cfg.demo}, {desk.cfg.slower} times slower: {passed:.1%} of the commands sent unchanged")
-    report_causes(robot)
+    report_causes(Counter(i.cause for i in robot.interventions))
     if desk.simulated:
         print("the task was solved" if desk.inner.success else "the task was not solved")
 
@@ -179,62 +204,65 @@ def dry(desk: Desk) -> None:
     with robot:
         outcome = drive(desk, robot, min(desk.cfg.seconds, 2.0), Recorder())
     print(f"{outcome.ticks} ticks, nothing was moved; {outcome.changed} commands would have been changed")
-    report_causes(robot)
+    report_causes(Counter(i.cause for i in robot.interventions))
 
 
 def run(desk: Desk) -> None:
+    """Episodes, one after another; what was done is written whatever ends them, when the arm is at rest."""
     if desk.cfg.out is None and desk.cfg.run is None:
         raise ValueError("expected out=<folder of the log>")
+    if desk.cfg.episodes > 1 and isinstance(desk.scene, Unwatched):
+        raise ValueError(f"expected a terminal, where somebody resets the scene, for episodes={desk.cfg.episodes}")
     folder = Path(desk.cfg.out or Path(desk.cfg.run) / "deploy")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "ticks.jsonl").unlink(missing_ok=True)
-    with desk.robot as robot:
-        run_simulated(desk, robot, folder) if desk.simulated else run_arm(desk, robot, folder)
-    report_causes(robot)
-
-
-def run_simulated(desk: Desk, robot: SafeRobot, folder: Path) -> None:
-    from ebt_policy.rollout.report import write_report
-    from ebt_policy.rollout.result import write_result
-
-    logs, episodes, jumps, begin = [], [], [], perf_counter()
-    spec = Spec.from_dict(desk.terms.spec)
-    for i in range(desk.cfg.episodes):
-        seed = desk.cfg.first_seed + i
-        desk.inner.reset(seed)
-        robot.reset()
-        desk.planner.reset(seed)
-        outcome = drive(desk, robot, desk.cfg.seconds, recorder := Recorder(), lambda: desk.inner.success)
-        recorder.append_to(folder / "ticks.jsonl", i)
-        episodes.append(recorder.episode(spec, desk.inner.success, seed))
-        logs.append(logged(seed, desk.inner.success, outcome, recorder))
-        jumps.append(ladder.jumps(recorder.ticks, outcome.joints, robot.motion.scale, robot.size, robot.spec.hz))
-        print(f"{seed}: {'solved' if desk.inner.success else outcome.stopped or 'not solved'}, {outcome.ticks} ticks")
-        robot.release()
-    write_store(folder / "episodes.zarr.zip", spec, episodes)
-    joints = {"acceleration": [np.round(at, 3).tolist() for at in jumps]}  # m/s^2, an episode each
-    write_result(folder / "eval.json", result_of(desk, logs, perf_counter() - begin) | {"joints": joints})
-    write_report(folder, video_note="none is made of deployments")
-    print(f"{sum(log.success for log in logs)} of {len(logs)} solved -> {folder}")
-    if (at := np.concatenate(jumps)).size:
-        print(f"acceleration at joints of plans: p95 {np.percentile(at, 95):.1f}, at most {at.max():.1f} m/s^2")
-
-
-def run_arm(desk: Desk, robot: SafeRobot, folder: Path) -> None:
-    """Once, until the time is over or somebody interrupts; what was done is written whatever happens."""
-    recorder = Recorder()
+    (log := folder / "ticks.jsonl").unlink(missing_ok=True)
+    trials, begin = [], perf_counter()
     try:
-        outcome = drive(desk, robot, desk.cfg.seconds, recorder)
-        late = np.percentile([1000 * tick.late for tick in recorder.ticks], [50, 95, 100])
-        print(f"{outcome.ticks} ticks, {outcome.missed} missed, {outcome.held} held, {outcome.refused} plans refused")
-        print("ticks late by {:.1f} ms in the median, p95 {:.1f}, at most {:.1f}".format(*late))
-        print(f"stopped: {outcome.stopped}" if outcome.stopped else "not stopped")
+        with desk.robot as robot:
+            while len(trials) < desk.cfg.episodes and desk.scene.ready(seed := desk.cfg.first_seed + len(trials)):
+                trials.append(Trial(seed))
+                attempt(desk, robot, trials[-1], log)
     finally:
-        if recorder.ticks:
-            recorder.append_to(folder / "ticks.jsonl", 0)
-            spec = Spec.from_dict(desk.terms.spec)
-            write_store(folder / "episodes.zarr.zip", spec, [recorder.episode(spec)])
-            print(f"{len(recorder.ticks)} ticks -> {folder}")
+        if done := [trial for trial in trials if trial.recorder.ticks]:
+            write(desk, folder, done, perf_counter() - begin)
+
+
+def attempt(desk: Desk, robot: SafeRobot, trial: Trial, log: Path) -> None:
+    """One episode of an entered robot, at whose end it stands."""
+    robot.release()
+    robot.reset()
+    desk.planner.reset(trial.seed)
+    try:
+        outcome = drive(desk, robot, desk.cfg.seconds, trial.recorder, desk.scene.over)
+        robot.brake("the episode is over")
+        trial.success = desk.scene.success()
+        stopped = f", {outcome.stopped}" if outcome.stopped else ""
+        print(f"{trial.seed}: {SAID[trial.success]}, {outcome.ticks} ticks{stopped}")
+    finally:
+        trial.recorder.append_to(log, trial.seed - desk.cfg.first_seed)
+
+
+def write(desk: Desk, folder: Path, trials: list[Trial], seconds: float) -> None:
+    """The page before the store, which refuses numbers that are not finite."""
+    result = result_of(desk, trials, seconds)
+    write_result(folder / "eval.json", result)
+    write_report(folder, video_note="none is made of deployments")
+    write_data(folder / "episodes.zarr.zip", stored(desk, trials))
+    print(f"{result['summary']['text']}, {result['control']['ticks']} ticks -> {folder}")
+    late = (1000 * result["control"][f"late_{name}"] for name in ("median", "p95", "max"))
+    print("ticks late by {:.1f} ms in the median, p95 {:.1f}, at most {:.1f}".format(*late))
+    if at := list(chain.from_iterable(result.get("joints", {}).get("acceleration", []))):
+        print(f"acceleration at joints of plans: p95 {np.percentile(at, 95):.1f}, at most {max(at):.1f} m/s^2")
+    report_causes(Counter(result["control"]["causes"]))
+
+
+def stored(desk: Desk, trials: list[Trial]) -> EpisodeData:
+    """Every episode with its log; success only if it is known of all, and filter keys for those of which it is."""
+    spec, known = Spec.from_dict(desk.terms.spec), all(trial.success is not None for trial in trials)
+    masks = {name: np.array([trial.success is word for trial in trials]) for word, name in KEYS.items()}
+    episodes = [t.recorder.episode(spec, t.success if known else None, t.seed) for t in trials]
+    logs = [trial.recorder.log() for trial in trials]
+    return from_episodes(spec, [replace(e, log=log) for e, log in zip(episodes, logs, strict=True)], masks)
 
 
 def drive(
@@ -255,42 +283,46 @@ def drive(
         )
 
 
-def monitors(alarms: DictConfig) -> list[Monitor]:
-    kinds = {"frozen": FrozenPictures, "grad_norm": SteepPlans}
-    return [kinds[name](limit) for name, limit in alarms.items() if limit is not None]
+def result_of(desk: Desk, trials: list[Trial], seconds: float) -> dict:
+    """As of an evaluation, with how the control loop went and, of displacements, how plans joined (m/s^2)."""
+    env = desk.cfg.robot.env or desk.trained.task.env if desk.simulated else desk.cfg.robot.kind
+    config = OmegaConf.to_container(desk.cfg)
+    del config["token"]
+    said = {"run": {"env_id": env, "max_steps": round(desk.cfg.seconds * desk.timing.hz), "after_success": 0}}
+    said |= describe([logged(trial) for trial in trials], seconds)
+    said |= {"control": summary([trial.recorder for trial in trials], desk.timing.hz)}
+    if desk.timing.delta:
+        said["joints"] = {"acceleration": [np.round(accelerations(desk, trial), 3).tolist() for trial in trials]}
+    return said | {"hashes": {"weights": desk.terms.model}, "config": {"deploy": config}}
 
 
-def logged(seed: int, success: bool, outcome: Outcome, recorder: Recorder) -> EpisodeLog:
+def logged(trial: Trial) -> EpisodeLog:
     """An episode as the report reads it; one energy for each plan."""
-    from ebt_policy.rollout.sim import EpisodeLog
-
-    plans = [tick.plan for tick in recorder.ticks if tick.plan is not None]
-    sent = b"".join(tick.sent.tobytes() for tick in recorder.ticks)
+    ticks = trial.recorder.ticks
+    plans = [tick.plan for tick in ticks if tick.plan is not None]
     return EpisodeLog(
-        seed=seed,
-        success=success,
-        success_end=success,
-        length=outcome.ticks,
+        seed=trial.seed,
+        success=trial.success,
+        success_end=trial.success,
+        length=len(ticks),
         steps=[plan.steps for plan in plans],
         energies=[[] if plan.energy is None else [plan.energy] for plan in plans],
         grad_norm=[plan.grad_norm for plan in plans],
-        digest=hashlib.sha256(sent).hexdigest()[:16],
+        digest=hashlib.sha256(b"".join(tick.sent.tobytes() for tick in ticks)).hexdigest()[:16],
         latency=[plan.seconds for plan in plans],
     )
 
 
-def result_of(desk: Desk, logs: list[EpisodeLog], seconds: float) -> dict:
-    from ebt_policy.rollout.result import describe
+def accelerations(desk: Desk, trial: Trial) -> np.ndarray:
+    """Where plans join, m/s^2."""
+    ticks, motion = trial.recorder.ticks, desk.inner.motion
+    joints = [k for k, tick in enumerate(ticks) if tick.plan is not None]
+    return ladder.jumps(ticks, joints, motion.scale, prod(desk.inner.spec.obs[motion.key]), desk.timing.hz)
 
-    said = {"env_id": desk.cfg.robot.env or desk.trained.task.env, "max_steps": None, "after_success": 0}
-    config = {"deploy": OmegaConf.to_container(desk.cfg)}
-    return {"run": said} | describe(logs, seconds) | {"hashes": {"weights": desk.terms.model}, "config": config}
 
-
-def report_causes(robot: SafeRobot) -> None:
-    causes = [i.cause for i in robot.interventions]
-    for cause in sorted(set(causes), key=causes.count, reverse=True)[:8]:
-        print(f"  changed {causes.count(cause)} times: {cause}")
+def report_causes(causes: Counter[str]) -> None:
+    for cause, times in causes.most_common(8):
+        print(f"  changed {times} times: {cause}")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from ebt_policy.cli import explain, fail_cleanly
 from ebt_policy.rollout.alarm import foretelling
+from ebt_policy.rollout.evaluation import evaluate
 from ebt_policy.rollout.monitor import Watch
-from ebt_policy.rollout.result import evaluate, write_result
+from ebt_policy.rollout.result import write_result
 from ebt_policy.rollout.sim import make_env
 from ebt_policy.train.evaluate import subject
 from ebt_policy.train.monitored import load_monitored

@@ -19,9 +19,10 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from ebt_policy.cli import explain, fail_cleanly
+from ebt_policy.rollout.evaluation import evaluate
 from ebt_policy.rollout.recovery import benchmarked, collect, together
 from ebt_policy.rollout.recovery_page import first_cases, video_path, write_page
-from ebt_policy.rollout.result import evaluate, versions, write_result
+from ebt_policy.rollout.result import versions, write_result
 from ebt_policy.rollout.video import RenderError, record_all
 from ebt_policy.train.evaluate import Subject, subject
 from envs.disturb import DISTURBANCES

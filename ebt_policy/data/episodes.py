@@ -34,6 +34,7 @@ class Episode:
     seed: int | None = None
     states: np.ndarray | None = None  # (T, S) float64, where every step was recorded
     model_xml: str | None = None  # the simulator's model of this episode
+    log: dict[str, np.ndarray] = field(default_factory=dict)  # (T,) numbers or texts of a run that nothing learns from
 
     def __len__(self) -> int:
         return len(self.action)
@@ -54,6 +55,7 @@ class EpisodeData:
     states: np.ndarray | None = None  # (sum T, S) float64
     model_xml: tuple[str, ...] | None = None  # (E,)
     masks: dict[str, np.ndarray] = field(default_factory=dict)  # filter key -> (E,) bool
+    log: dict[str, np.ndarray] = field(default_factory=dict)  # name -> (sum T,); NaN and "" where there is nothing
 
     def __post_init__(self):
         _check_lengths(self)
@@ -85,6 +87,7 @@ class EpisodeData:
     def arrays(self) -> dict[str, np.ndarray]:
         """Name in the store -> array, for every numeric array there is."""
         named = {f"obs/{k}": v for k, v in self.obs.items()} | {f"mask/{k}": v for k, v in self.masks.items()}
+        named |= {f"log/{k}": v for k, v in self.log.items()}
         named |= {"action": self.action, "executed": self.executed, "episode_ends": self.ends, "states": self.states}
         named |= {"initial_state": self.initial_state, "success": self.success, "seed": self.seed}
         return {name: values for name, values in named.items() if values is not None}
@@ -102,6 +105,7 @@ class EpisodeData:
             seed=None if self.seed is None else int(self.seed[i]),
             states=None if self.states is None else self.states[rows],
             model_xml=None if self.model_xml is None else self.model_xml[i],
+            log={k: v[rows] for k, v in self.log.items()},
         )
 
     def select(self, indices: Sequence[int] | np.ndarray) -> EpisodeData:
@@ -144,6 +148,8 @@ def from_episodes(spec: Spec, episodes: Iterable[Episode], masks: dict[str, np.n
         except ValueError as error:
             raise DataError(f"expected {name!r} of one shape in every episode, got {error}") from error
 
+    if any(set(episode.log) != set(episodes[0].log) for episode in episodes):
+        raise DataError(f"expected the same log in every episode, got {[sorted(e.log) for e in episodes]}")
     xml = values_of("model_xml")
     return EpisodeData(
         spec=spec,
@@ -157,6 +163,7 @@ def from_episodes(spec: Spec, episodes: Iterable[Episode], masks: dict[str, np.n
         states=joined("states", np.float64, np.concatenate),
         model_xml=None if xml is None else tuple(xml),
         masks=dict(masks or {}),
+        log={k: np.concatenate([episode.log[k] for episode in episodes]) for k in episodes[0].log},
     )
 
 
@@ -183,6 +190,7 @@ def _check_episode(spec: Spec, i: int, episode: Episode):
     length, action = len(episode), (len(episode), spec.action.dim)
     expected = {f"obs/{k}": (episode.obs[k], (length, *shape)) for k, shape in spec.obs.items()}
     expected |= {"action": (episode.action, action), "executed": (episode.executed, action)}
+    expected |= {f"log/{k}": (values, (length,)) for k, values in episode.log.items()}
     if episode.states is not None:
         expected["states"] = (episode.states, (length, *np.shape(episode.states)[1:]))
     for name, (values, shape) in expected.items():
@@ -200,6 +208,7 @@ def _check_lengths(data: EpisodeData):
     expected = {f"obs/{k}": (total, *shape) for k, shape in data.spec.obs.items()}
     expected |= {"action": (total, data.spec.action.dim), "executed": (total, data.spec.action.dim)}
     expected |= {"success": (count,), "seed": (count,)} | {f"mask/{k}": (count,) for k in data.masks}
+    expected |= {f"log/{k}": (total,) for k in data.log}
     arrays = data.arrays()
     missing = sorted({f"obs/{k}" for k in data.spec.obs} - arrays.keys())
     if missing:

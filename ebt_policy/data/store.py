@@ -1,7 +1,7 @@
 """Our file format, a zarr v2 group in one zip file or in a folder, and `open_episodes` for every format that is read.
 
     root attrs    format, version, spec, obs_keys, content_hash
-    per step      obs/<key> (sum T, *shape)   action, executed (sum T, Da)   states (sum T, S)
+    per step      obs/<key> (sum T, *shape)   action, executed (sum T, Da)   states (sum T, S)   log/<name> (sum T,)
     per episode   episode_ends, success, seed (E,)   initial_state (E, S)   model_xml (E,)   mask/<filter key> (E,)
 
 Only obs, action and episode_ends are always there.
@@ -221,6 +221,7 @@ def _read_store(root: zarr.Group, filter_key: str | None, obs_keys: Sequence[str
         action=read_array(root, "action"),
         ends=read_array(root, "episode_ends"),
         masks={key: read_array(root, f"mask/{key}") for key in root["mask"].array_keys()} if "mask" in root else {},
+        log={name: read_array(root, f"log/{name}") for name in root["log"].array_keys()} if "log" in root else {},
         **optional,
     )
     stored = root.attrs.get("content_hash")

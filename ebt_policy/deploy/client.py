@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 from websockets.exceptions import WebSocketException
@@ -24,11 +25,29 @@ class RemotePlanner:
             raise ValueError(f"expected a codec of {', '.join(protocol.CODECS)}, got {codec!r}")
         self.url, self.spec, self.token = url, spec, token
         self.codec, self.seed, self.patience = codec, seed, patience
-        self._socket = None
+        self._socket, self._one = None, threading.Lock()  # one exchange at a time, of whatever thread
         self.terms: Terms = self._connect()
 
     def __call__(self, request: Request) -> Plan:
         """Blocks until the plan is there, at most the request's deadline."""
+        with self._one:
+            return self._plan(request)
+
+    def reset(self, seed: int) -> None:
+        """What follows is sampled with `seed`. Waits for a plan that somebody else asked for."""
+        with self._one:
+            self.seed = seed
+            if self._socket is None:
+                self._connect()  # which says the seed
+            else:
+                self._exchange("reset", {"seed": seed}, "ready", self.patience)
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _plan(self, request: Request) -> Plan:
         if self._socket is None:
             self._connect()
         end = time.monotonic() + request.deadline
@@ -39,16 +58,6 @@ class RemotePlanner:
             return protocol.read_plan(body, self.terms)
         except protocol.ProtocolError as error:
             raise PlanError(f"{self.url} sent no plan: {error}") from error
-
-    def reset(self, seed: int) -> None:
-        """What follows is sampled with `seed`."""
-        self.seed = seed
-        self._exchange("reset", {"seed": seed}, "ready", self.patience)
-
-    def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
 
     def _connect(self) -> Terms:
         try:

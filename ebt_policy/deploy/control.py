@@ -108,6 +108,13 @@ def control(
     return outcome
 
 
+def heed(monitors: Sequence[Monitor], robot: SafeRobot, observation: Observation, plan: Plan | None = None) -> None:
+    """Any alarm stops the arm."""
+    for monitor in monitors:
+        if alarm := monitor(observation, plan):
+            robot.stop(f"alarm: {alarm}")
+
+
 class _Loop:
     """What one tick needs of those before it."""
 
@@ -122,9 +129,7 @@ class _Loop:
             self.history.append(observation)
         self._ask(now)
         plan = self._arrived(now, outcome)
-        for monitor in monitors:
-            if alarm := monitor(observation, plan):
-                self.robot.stop(f"alarm: {alarm}")
+        heed(monitors, self.robot, observation, plan)
         action, before = self.scheduler.action(now), self.robot.intervened
         sent = self.robot.hold(self.why) if action is None else self.robot.command(action)
         self.scheduler.sent(now, sent)

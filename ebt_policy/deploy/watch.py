@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from queue import SimpleQueue
 from typing import TextIO
 
 import numpy as np
@@ -14,6 +15,7 @@ from ebt_policy.deploy.robot import Observation
 
 PICTURE_RANK = 3  # (H, W, C)
 GO_ON = "go"
+YES_NO = {"y": True, "n": False}
 
 
 class FrozenPictures:
@@ -48,33 +50,65 @@ class SteepPlans:
         return f"the gradient norm of plan {plan.id} {wrong}, expected at most {self.limit:g}"
 
 
+MONITORS = {"frozen": FrozenPictures, "grad_norm": SteepPlans}
+
+
+def monitors(alarms: Mapping[str, float | None]) -> list[FrozenPictures | SteepPlans]:
+    """New ones, by name with their limits; None: no alarm."""
+    return [MONITORS[name](limit) for name, limit in alarms.items() if limit is not None]
+
+
 class Keyboard:
-    """An operator at a terminal: Enter stops the arm, the word `go` lets it go on after it was asked for.
+    """An operator at a terminal: Enter stops the arm, the word `go` lets it go on after it was asked for; `y` and `n`
+    stop it and say whether the task was solved, which `verdict` keeps.
 
     lines: read in a thread of its own, as reading waits; ask: shows the operator a question, once for each stop.
     """
 
     def __init__(self, lines: TextIO, ask: Callable[[str], None]):
         self._ask, self._asked = ask, ""
-        self._stop, self._go = threading.Event(), threading.Event()
+        self._typed: SimpleQueue[str | None] = SimpleQueue()  # None: the terminal is gone
+        self._stop = self._go = self._gone = False
+        self.verdict: bool | None = None
         threading.Thread(target=self._read, args=(lines,), daemon=True).start()
 
     def wants_stop(self) -> bool:
-        wanted = self._stop.is_set()
-        self._stop.clear()
+        self._listen()
+        wanted, self._stop = self._stop, False
         return wanted
 
     def lets_go_on(self, why: str) -> bool:
+        self._listen()
         if why != self._asked:
-            self._asked = why
-            self._go.clear()
-            self._ask(f"held: {why}. Type {GO_ON} to go on")
-        if not self._go.is_set():
+            self._asked, self._go = why, False
+            self._ask(f"held: {why}. Type {GO_ON} to go on, y or n to end the episode: solved or not")
+        if not self._go:
             return False
         self._asked = ""
         return True
 
+    def answer(self, question: str) -> str | None:
+        """Waits for a line, whatever was typed before; None from a terminal that is gone."""
+        self._listen()
+        self._stop = False
+        if self._gone:
+            return None
+        self._ask(question)
+        word = self._typed.get()
+        self._gone = word is None
+        return word
+
+    def _listen(self) -> None:
+        while not self._typed.empty():
+            word = self._typed.get()
+            self._gone = self._gone or word is None  # a terminal that is gone watches nothing
+            self.verdict = YES_NO.get(word, self.verdict)
+            self._go = self._go or word == GO_ON
+            self._stop = self._stop or word != GO_ON
+
     def _read(self, lines: TextIO) -> None:
-        for line in lines:
-            (self._go if line.strip() == GO_ON else self._stop).set()
-        self._stop.set()  # a terminal that is gone watches nothing
+        try:
+            for line in lines:
+                self._typed.put(line.strip().lower())
+        finally:
+            self._typed.put(None)

@@ -38,6 +38,7 @@ video { margin: 0 auto; cursor: pointer; border-radius: 6px; border: 1px solid v
 .held { background: var(--good); }
 .lost { background: repeating-linear-gradient(45deg, var(--good) 0 3px, #bcd3ec 3px 6px); }
 .bad { background: var(--bad); }
+.unknown { background: var(--faint); }
 table { border-collapse: collapse; width: 100%; font-size: 13.5px; }
 td { padding: 3px 10px 3px 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
 td:first-child { color: var(--faint); width: 42%; }

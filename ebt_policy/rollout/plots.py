@@ -76,12 +76,13 @@ def energy_by_step(episodes: Sequence[dict]) -> Figure | None:
 
 
 def energy_by_chunk(episodes: Sequence[dict]) -> Figure | None:
-    """Energy of the chunks as an episode goes on, successes and failures apart."""
+    """Energy of the chunks as an episode goes on; successes, failures and what nobody could judge apart."""
     if not any(chunk for episode in episodes for chunk in episode["energies"]):
         return None
     figure, (axes,) = _figure(5.1, 2.9)
-    for success, colour, label in ((True, GOOD, "successes"), (False, BAD, "failures")):
-        finals = [[_floats(c)[-1] for c in e["energies"]] for e in episodes if e["success"] is success]
+    for success, colour, label in ((True, GOOD, "successes"), (False, BAD, "failures"), (None, FAINT, "unknown")):
+        planned = [e["energies"] for e in episodes if e["success"] is success and e["energies"]]
+        finals = [[_floats(chunk)[-1] for chunk in chunks] for chunks in planned]
         if not finals:
             continue
         width = _lasting(finals)

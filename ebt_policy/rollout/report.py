@@ -33,13 +33,14 @@ def write_report(run_dir: str | Path, title: str | None = None, video_note: str 
         _energies(result["episodes"]),
         _training(_read_log(run_dir / "train.jsonl")),
         _cost(result),
+        _control(result.get("control")),
         _provenance(result, _read_config(run_dir / "config.yaml")),
     ]
     return write_atomic(run_dir / "report.html", page.page(title, body))
 
 
 def _heading(title: str, result: dict) -> list[str]:
-    n, steps = result["summary"]["episodes"], result["compute"]["steps_per_chunk"]
+    n, steps = len(result["episodes"]), result["compute"]["steps_per_chunk"]
     text = f"{n} episodes of {result['run']['env_id']}, {_figure(steps)} {_method(result)} steps a chunk"
     return [f"<h1>{page.escape(title)}</h1>", page.note(text)]
 
@@ -47,20 +48,23 @@ def _heading(title: str, result: dict) -> list[str]:
 def _hero(result: dict, video: Path, video_note: str) -> str:
     summary, compute = result["summary"], result["compute"]
     low, high = (100 * x for x in summary["interval"])
-    rate = 100 * summary["success_rate"]
+    rate = None if summary["success_rate"] is None else 100 * summary["success_rate"]
+    mark = "" if rate is None else f'<b style="left:{rate:.1f}%"></b>'
     facts = {
         f"{summary['successes']} of {summary['episodes']}": "episodes succeeded",
         str(summary["success_at_end"]): "still solved at the end",
         _milliseconds(result["timing"]["latency_median"]): "to plan a chunk (median)",
     }
+    if summary.get("unknown"):
+        facts[f"{summary['unknown']} more"] = "of unknown success, left out"
     if summary["median_steps_to_success"] is not None:
         facts[_figure(summary["median_steps_to_success"])] = "steps to success (median)"
     if compute["flops_per_chunk"]:
         facts[_flops(compute["flops_per_chunk"])] = "a chunk"
     cells = "".join(f'<div><b>{page.escape(k)}</b><span class="faint">{v}</span></div>' for k, v in facts.items())
-    score = f"""<div class="big">{rate:.0f} %</div>
+    score = f"""<div class="big">{"unknown" if rate is None else f"{rate:.0f} %"}</div>
 <p>success rate, {100 * summary["confidence"]:.0f} % interval {low:.0f} to {high:.0f} %</p>
-<div class="scale"><i style="left:{low:.1f}%;right:{100 - high:.1f}%"></i><b style="left:{rate:.1f}%"></b></div>
+<div class="scale"><i style="left:{low:.1f}%;right:{100 - high:.1f}%"></i>{mark}</div>
 <div class="ends faint"><span>0 %</span><span>100 %</span></div>
 <div class="facts">{cells}</div>"""
     if not video.exists():
@@ -78,7 +82,7 @@ def _episodes(episodes: Sequence[dict], seeds: Sequence[int]) -> str:
     )
     outcomes = sorted({_outcome(e) for e in episodes}, reverse=True)
     key = "".join(f'<span class="key {css}"></span>{words}' for css, words in outcomes)
-    failed = [str(e["seed"]) for e in episodes if not e["success"]]
+    failed = [str(e["seed"]) for e in episodes if e["success"] is False]
     return page.section(
         "Every episode",
         f'<div class="strip">{bars}</div>',
@@ -128,6 +132,23 @@ def _cost(result: dict) -> str:
     return page.section("Cost of acting", page.side_by_side(page.table(rows), histogram))
 
 
+def _control(said: Mapping[str, Any] | None) -> str:
+    """The ticks of a deployment's control loop; nothing for an evaluation, which waits for its plans."""
+    if said is None:
+        return ""
+    rows = {
+        "ticks": said["ticks"],
+        "left out, because one before took too long": said["missed"],
+        "without an action that was due": said["held"],
+        "with a command other than asked for": said["changed"],
+        "late by, median": _milliseconds(said["late_median"]),
+        "late by, 95th percentile": _milliseconds(said["late_p95"]),
+        "late by, at most": _milliseconds(said["late_max"]),
+    }
+    causes = page.table(said["causes"])
+    return page.section("Control", page.side_by_side(page.table(rows), "<h2>Why</h2>" + causes if causes else ""))
+
+
 def _provenance(result: dict, trained: Mapping[str, Any]) -> str:
     run = {k: "the environment's own" if v is None else v for k, v in result["run"].items()}
     left = "<h2>Evaluation</h2>" + page.table(run | {"seeds": _seeds(result["seeds"])} | result["hashes"])
@@ -142,6 +163,8 @@ def _plot(figure: Figure | None, alt: str) -> str:
 
 def _outcome(episode: dict) -> tuple[str, str]:
     """CSS class and words."""
+    if episode["success"] is None:
+        return "unknown", "unknown"
     if not episode["success"]:
         return "bad", "failure"
     return ("held", "success") if episode["success_end"] else ("lost", "success, then lost")

@@ -1,4 +1,7 @@
-"""An evaluation as one JSON file: every episode, what they sum up to, what they cost, and what made them."""
+"""An evaluation as one JSON file: every episode, what they sum up to, what they cost, and what made them.
+
+It needs neither torch nor a simulator: an arm's computer writes the same file.
+"""
 
 from __future__ import annotations
 
@@ -7,46 +10,34 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
-from ebt_policy.rollout.agent import Agent
-from ebt_policy.rollout.sim import EpisodeLog, rollout
 from ebt_policy.rollout.stats import SuccessRate
 
 PACKAGES = ("ebt-policy", "torch", "numpy", "gymnasium", "mujoco", "robosuite", "diffusers")
 
 
-def evaluate(
-    make_agent: Callable[[], Agent],
-    env_id: str,
-    seeds: Sequence[int],
-    *,
-    flops: int | None = None,
-    config: dict | None = None,
-    hashes: dict[str, str] | None = None,
-    **settings: Any,
-) -> dict:
-    """Roll out (`settings` go to `rollout`) and describe the run as the JSON-compatible dict of `describe`."""
-    start = perf_counter()
-    logs = rollout(make_agent, env_id, seeds, **settings)
-    wall = perf_counter() - start
-    result = describe(logs, wall, processes=settings.get("processes", 1), flops=flops)
-    run = {
-        "env_id": env_id,
-        "max_steps": settings.get("max_steps"),  # None: the environment's own limit
-        "after_success": settings.get("after_success", 10),
-    }
-    return {"run": run} | result | {"hashes": hashes or {}, "config": config or {}}
+@dataclass(frozen=True)
+class EpisodeLog:
+    """One episode. All but `latency` depends on the seed, the weights and the versions alone."""
+
+    seed: int  # of the initial state and of the sampler
+    success: bool | None  # at any time; None: nobody could say
+    success_end: bool | None  # at the last step, up to `after_success` steps later
+    length: int  # control steps until the first success, else of the whole episode
+    steps: list[int]  # per chunk: descent or denoising steps
+    energies: list[list[float]]  # per chunk: before each step, then of the result; empty without an energy
+    grad_norm: list[float | None]  # per chunk, at the last step
+    digest: str  # of all executed actions: equal digests, equal episodes
+    latency: list[float] = field(compare=False)  # per chunk, seconds
+    report: dict[str, Any] = field(default_factory=dict)  # info["report"] of the last step, JSON-compatible
+    signals: list[dict[str, float]] = field(default_factory=list)  # per chunk, of agents that are watched
 
 
 def describe(logs: Sequence[EpisodeLog], wall_seconds: float, processes: int = 1, flops: int | None = None) -> dict:
@@ -89,19 +80,6 @@ def write_atomic(path: str | Path, text: str) -> Path:
     return path
 
 
-def flops_per_chunk(policy, obs: dict[str, torch.Tensor] | None = None) -> int:
-    """Floating-point operations of one `predict_action` at batch 1: forward passes and the gradients of descent.
-
-    obs[k] (1, To, *shape); zeros of the spec's shapes if left out. Counts matrix products, not elementwise work.
-    """
-    if obs is None:
-        obs = {k: torch.zeros(1, policy.horizon.observe, *shape) for k, shape in policy.spec.obs.items()}
-        obs = {k: v.to(policy.device) for k, v in obs.items()}
-    with torch.compiler.set_stance("force_eager"), _FlopCounter() as counter:  # it sees no operation of a compiled one
-        policy.predict_action(obs, generator=torch.Generator(device=policy.device).manual_seed(0))
-    return counter.total
-
-
 def versions() -> dict[str, str]:
     """What made the numbers: Python, the packages that matter, the processor, the commit if this is a git checkout."""
     found = {"python": platform.python_version()}
@@ -114,31 +92,21 @@ def versions() -> dict[str, str]:
     return found | ({"commit": commit} if commit else {}) | {"machine": f"{platform.system()} {platform.machine()}"}
 
 
-class _FlopCounter(TorchDispatchMode):
-    """FlopCounterMode without its tally per module, whose hooks do not survive the autograd.grad of a descent."""
-
-    def __init__(self):
-        super().__init__()
-        self.total = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        if (flops := flop_registry.get(func.overloadpacket)) is not None:
-            self.total += flops(*args, **(kwargs or {}), out_val=out)
-        return out
-
-
 def _summary(logs: Sequence[EpisodeLog]) -> dict:
-    rate = SuccessRate(sum(log.success for log in logs), len(logs))
-    lengths = [log.length for log in logs if log.success]
+    """What the episodes that were judged sum up to; those of unknown success are counted apart."""
+    judged = [log for log in logs if log.success is not None]
+    unknown = len(logs) - len(judged)
+    rate = SuccessRate(sum(log.success for log in judged), len(judged))
+    lengths = [log.length for log in judged if log.success]
     return {
-        "text": str(rate),
+        "text": f"{rate}, unknown of {unknown}" if unknown else str(rate),
         "successes": rate.successes,
         "episodes": rate.episodes,
+        "unknown": unknown,
         "success_rate": rate.rate,
         "interval": list(rate.interval),
         "confidence": rate.confidence,
-        "success_at_end": sum(log.success_end for log in logs),
+        "success_at_end": sum(log.success_end for log in judged),
         "median_steps_to_success": float(np.median(lengths)) if lengths else None,
     }
 

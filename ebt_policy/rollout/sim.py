@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from multiprocessing import connection
 from typing import Any
@@ -20,23 +20,7 @@ import numpy as np
 import torch
 
 from ebt_policy.rollout.agent import Agent
-
-
-@dataclass(frozen=True)
-class EpisodeLog:
-    """One episode. All but `latency` depends on the seed, the weights and the versions alone."""
-
-    seed: int  # of the initial state and of the sampler
-    success: bool  # at any time
-    success_end: bool  # at the last step, up to `after_success` steps later
-    length: int  # control steps until the first success, else of the whole episode
-    steps: list[int]  # per chunk: descent or denoising steps
-    energies: list[list[float]]  # per chunk: before each step, then of the result; empty without an energy
-    grad_norm: list[float | None]  # per chunk, at the last step
-    digest: str  # of all executed actions: equal digests, equal episodes
-    latency: list[float] = field(compare=False)  # per chunk, seconds
-    report: dict[str, Any] = field(default_factory=dict)  # info["report"] of the last step, JSON-compatible
-    signals: list[dict[str, float]] = field(default_factory=list)  # per chunk, of agents that are watched
+from ebt_policy.rollout.result import EpisodeLog
 
 
 def rollout(

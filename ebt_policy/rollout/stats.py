@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from math import nan, sqrt
 
 import numpy as np
-from scipy.stats import beta
+from scipy.special import betaincinv, betaln, xlog1py, xlogy  # scipy.stats takes a second longer to import
 
 
 def success_interval(successes: int, episodes: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Clopper-Pearson: covers the true rate with at least `confidence`, whatever the rate."""
-    if not 0 <= successes <= episodes or episodes < 1:
-        raise ValueError(f"expected 0 <= successes <= episodes and episodes >= 1, got {successes} of {episodes}")
+    """Clopper-Pearson: covers the true rate with at least `confidence`, whatever the rate; (0, 1) of no episodes."""
+    if not 0 <= successes <= episodes:
+        raise ValueError(f"expected 0 <= successes <= episodes, got {successes} of {episodes}")
     tail = (1 - confidence) / 2
-    low = beta.ppf(tail, successes, episodes - successes + 1) if successes else 0.0
-    high = beta.ppf(1 - tail, successes + 1, episodes - successes) if successes < episodes else 1.0
+    low = betaincinv(successes, episodes - successes + 1, tail) if successes else 0.0
+    high = betaincinv(successes + 1, episodes - successes, 1 - tail) if successes < episodes else 1.0
     return float(low), float(high)
 
 
@@ -40,11 +40,13 @@ class SuccessRate:
 
     @property
     def rate(self) -> float:
-        return self.successes / self.episodes
+        """nan of no episodes."""
+        return self.successes / self.episodes if self.episodes else nan
 
     def posterior(self, rates: np.ndarray) -> np.ndarray:
         """Density (n,) at success rates (n,), from a uniform prior: Beta(successes + 1, failures + 1)."""
-        return beta.pdf(rates, self.successes + 1, self.episodes - self.successes + 1)
+        k, n = self.successes, self.episodes
+        return np.exp(xlogy(k, rates) + xlog1py(n - k, -rates) - betaln(k + 1, n - k + 1))
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -52,7 +54,8 @@ class SuccessRate:
 
     def __str__(self) -> str:
         low, high = self.interval
-        return f"{self.successes}/{self.episodes} = {100 * self.rate:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
+        rate = f"{100 * self.rate:.0f} %" if self.episodes else "unknown"
+        return f"{self.successes}/{self.episodes} = {rate} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
 @dataclass(frozen=True)

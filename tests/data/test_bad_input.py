@@ -141,6 +141,10 @@ def test_optional_fields_are_in_all_episodes_or_in_none(spec):
     rng = np.random.default_rng(0)
     with pytest.raises(DataError, match="'executed' in every episode or in none, episode 1 has none"):
         from_episodes(spec, [make_episode(rng, 3), make_episode(rng, 3, executed=None)])
+    with pytest.raises(DataError, match=r"expected the same log in every episode, got \[\[\], \['late'\]\]"):
+        from_episodes(spec, [make_episode(rng, 3), make_episode(rng, 3, log={"late": np.zeros(3)})])
+    with pytest.raises(DataError, match=r"expected log/late of shape \(3,\), got \(2,\)"):
+        from_episodes(spec, [make_episode(rng, 3, log={"late": np.zeros(2)})])
 
 
 def test_episode_ends_that_do_not_fit_the_arrays(pusht):

@@ -52,6 +52,22 @@ def test_masks_model_xml_and_every_state_survive(tmp_path, spec, episodes, name)
     assert open_episodes(tmp_path / name, "train").model_xml[1] == "<m i='2' é/>"
 
 
+@pytest.mark.parametrize("name", ENDINGS)
+def test_a_log_of_numbers_that_are_missing_and_of_texts_survives(tmp_path, spec, episodes, name):
+    texts = ["", "workspace", "the action is not finite"]
+    logs = [
+        {"energy": np.full(len(e), np.nan), "cause": np.array([texts[(i + t) % 3] for t in range(len(e))])}
+        for i, e in enumerate(episodes)
+    ]
+    data = from_episodes(spec, [replace(e, log=log) for e, log in zip(episodes, logs, strict=True)])
+    write_data(tmp_path / name, data)
+    read = open_episodes(tmp_path / name)
+    assert_same(read, data)
+    assert read.episode(-1).log["cause"].tolist() == logs[-1]["cause"].tolist()
+    assert read.select([2]).log["cause"].tolist() == logs[2]["cause"].tolist()
+    assert read.content_hash == data.content_hash != from_episodes(spec, episodes).content_hash
+
+
 def test_the_hash_ignores_chunks_and_compression_and_sees_one_changed_number(tmp_path, data):
     write_data(tmp_path / "a.zarr", data)
     zarr.copy_store(

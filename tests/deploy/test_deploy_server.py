@@ -104,8 +104,9 @@ def test_a_server_that_stops_tells_its_client_and_a_new_one_takes_over():
         stop()
         with pytest.raises(PlanError, match="the link .* is lost"):
             client(request())
-        with pytest.raises(PlanError, match="expected a policy server at"):
-            client(request())
+        for ask in (lambda: client(request()), lambda: client.reset(1)):
+            with pytest.raises(PlanError, match="expected a policy server at"):
+                ask()
 
 
 def test_health_needs_no_websocket_and_no_token():

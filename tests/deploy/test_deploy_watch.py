@@ -1,4 +1,4 @@
-"""Monitors and the operator's keyboard."""
+"""Monitors, the operator's keyboard, and what is asked of the operator around episodes."""
 
 import io
 import time
@@ -8,6 +8,7 @@ from toy_arms import straight
 from toy_server import request
 
 from ebt_policy.deploy.robot import Observation
+from ebt_policy.deploy.scene import Watched
 from ebt_policy.deploy.watch import FrozenPictures, Keyboard, SteepPlans
 
 
@@ -57,7 +58,7 @@ def test_enter_stops_and_the_word_go_lets_the_arm_go_on_once_it_was_asked_for():
     lines.typed.append("\n")
     assert soon(operator.wants_stop) and not operator.wants_stop()
     assert not operator.lets_go_on("a key") and not operator.lets_go_on("a key")
-    assert questions == ["held: a key. Type go to go on"]
+    assert questions == ["held: a key. Type go to go on, y or n to end the episode: solved or not"]
     lines.typed.append("go\n")
     assert soon(lambda: operator.lets_go_on("a key"))
     assert not operator.lets_go_on("a key") and len(questions) == 2
@@ -65,3 +66,42 @@ def test_enter_stops_and_the_word_go_lets_the_arm_go_on_once_it_was_asked_for():
 
 def test_a_terminal_that_is_gone_stops_the_arm():
     assert soon(Keyboard(io.StringIO(""), print).wants_stop)
+
+
+def test_y_and_n_stop_the_arm_and_end_the_episode_with_what_they_say():
+    lines = Lines()
+    operator = Keyboard(lines, print)
+    scene = Watched(operator)
+    assert not scene.over()
+    lines.typed.append("N\n")
+    assert soon(operator.wants_stop) and scene.over() and scene.success() is False
+
+
+class Prompted(Lines):
+    """A person who types the next answer when asked, and goes at the end."""
+
+    def __init__(self, *answers):
+        super().__init__()
+        self.answers, self.questions = list(answers), []
+
+    def ask(self, question):
+        self.questions.append(question)
+        self.typed.append(self.answers.pop(0) if self.answers else None)
+
+    def __iter__(self):
+        return iter(super().__iter__().__next__, None)
+
+
+def test_a_person_is_asked_before_and_after_an_episode_and_unknown_is_an_answer():
+    person = Prompted("\n", "what?\n", "y\n", "\n", "?\n", "q\n")
+    scene = Watched(Keyboard(person, person.ask))
+    assert scene.ready(0) and scene.success() is True
+    assert scene.ready(1) and not scene.over() and scene.success() is None
+    assert not scene.ready(2)
+    assert sum("Was the task solved" in question for question in person.questions) == 3
+
+
+def test_a_terminal_that_is_gone_leaves_success_unknown_and_begins_no_other_episode():
+    person = Prompted("\n")
+    scene = Watched(Keyboard(person, person.ask))
+    assert scene.ready(0) and scene.success() is None and scene.success() is None and not scene.ready(1)

@@ -11,8 +11,9 @@ from point_policies import HORIZON, SPEC, bowl_policy, net_agent, net_policy
 from toy_rollout import POINT
 
 from ebt_policy.rollout.agent import ChunkedAgent
+from ebt_policy.rollout.evaluation import evaluate
 from ebt_policy.rollout.monitor import Monitor, MonitoredAgent, Watch, flat_inputs, mmd
-from ebt_policy.rollout.result import evaluate, write_result
+from ebt_policy.rollout.result import write_result
 from ebt_policy.rollout.sim import rollout
 
 ALWAYS, LATER = {"elapsed", "spread"}, {"overlap"}

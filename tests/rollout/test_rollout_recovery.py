@@ -10,9 +10,9 @@ from omegaconf import OmegaConf
 from tiny_runs import ROOT, compose_train
 from toy_handling import TRAY, Picker
 
+from ebt_policy.rollout.evaluation import evaluate
 from ebt_policy.rollout.recovery import collect, compare, recovery, together
 from ebt_policy.rollout.recovery_page import first_cases
-from ebt_policy.rollout.result import evaluate
 from ebt_policy.rollout.sim import rollout
 from ebt_policy.train.run import train_run
 from envs.disturb import DISTURBANCES

@@ -8,8 +8,9 @@ import pytest
 from toy_rollout import POINT, toy_agent
 
 from ebt_policy.rollout import plots
+from ebt_policy.rollout.evaluation import evaluate
 from ebt_policy.rollout.report import write_report
-from ebt_policy.rollout.result import evaluate, write_result
+from ebt_policy.rollout.result import EpisodeLog, describe, write_result
 from ebt_policy.rollout.sim import rollout
 from ebt_policy.rollout.video import record_some
 
@@ -55,6 +56,21 @@ def test_a_report_without_energies_video_or_training_says_what_is_missing(tmp_pa
     text = write_report(tmp_path, video_note="no OpenGL here").read_text()
     assert "No video: no OpenGL here" in text and "<video" not in text
     assert "<h2>Energy" not in text and "<h2>Training" not in text and "sampling steps" in text
+
+
+def test_a_report_of_a_deployment_tells_unknown_successes_from_failures_and_shows_its_ticks(tmp_path):
+    words = (True, None, None)
+    logs = [EpisodeLog(i, word, word, 9, [2] * i, [[1.0]] * i, [None] * i, "", []) for i, word in enumerate(words)]
+    control = {"ticks": 27, "missed": 3, "held": 4, "changed": 5, "late_median": 0.001, "late_p95": 0.002}
+    control |= {"late_max": 0.0345, "causes": {"no plan <yet>": 4}}
+    result = {"run": {"env_id": "franka"}} | describe(logs, 1.0) | {"hashes": {}, "config": {}}
+    write_result(tmp_path / "eval.json", result | {"control": control})
+    text = write_report(tmp_path).read_text()
+    assert "3 episodes of franka" in text and "1 of 1" in text and "2 more" in text
+    assert text.count('class="unknown"') == 2 and "Failed seeds" not in text
+    assert "34.5 ms" in text and "no plan &lt;yet&gt;" in text
+    write_result(tmp_path / "eval.json", result | describe(logs[1:], 1.0))
+    assert '<div class="big">unknown</div>' in write_report(tmp_path).read_text()
 
 
 def test_a_report_needs_an_evaluation(tmp_path):

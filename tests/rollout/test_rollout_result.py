@@ -8,7 +8,8 @@ import pytest
 import torch
 from toy_rollout import POINT, ToyPolicy, toy_agent
 
-from ebt_policy.rollout.result import evaluate, flops_per_chunk, write_atomic, write_result
+from ebt_policy.rollout.evaluation import evaluate, flops_per_chunk
+from ebt_policy.rollout.result import EpisodeLog, describe, write_atomic, write_result
 from ebt_policy.rollout.stats import SuccessRate, success_interval
 
 SECTIONS = ["run", "summary", "seeds", "compute", "timing", "versions", "hashes", "config"]
@@ -75,6 +76,7 @@ def test_flops_count_every_forward_and_its_gradient():
         (49, 50, 0.8935, 0.9995),
         (5, 10, 0.1871, 0.8129),
         (1, 1, 0.025, 1.0),
+        (0, 0, 0.0, 1.0),
     ],
 )
 def test_the_interval_agrees_with_published_tables(successes, episodes, low, high):
@@ -84,9 +86,24 @@ def test_the_interval_agrees_with_published_tables(successes, episodes, low, hig
 def test_a_success_rate_reads_well():
     assert str(SuccessRate(49, 50)) == "49/50 = 98 % [89, 100]"
     assert SuccessRate(3, 4).rate == 0.75
+    assert str(SuccessRate(0, 0)) == "0/0 = unknown [0, 100]"
 
 
 @pytest.mark.parametrize("successes, episodes", [(1, 0), (3, 2), (-1, 5)])
 def test_impossible_counts_are_refused(successes, episodes):
     with pytest.raises(ValueError, match="expected 0 <= successes <= episodes"):
         success_interval(successes, episodes)
+
+
+def test_episodes_of_unknown_success_are_left_out_and_counted():
+    logs = [EpisodeLog(i, word, word, 9, [2], [[1.0]], [None], "", [0.1]) for i, word in enumerate((True, False, None))]
+    said = describe(logs, 1.0)["summary"]
+    assert (said["successes"], said["episodes"], said["unknown"], said["success_rate"]) == (1, 2, 1, 0.5)
+    assert tuple(said["interval"]) == success_interval(1, 2) and said["text"].endswith(", unknown of 1")
+
+
+def test_of_nothing_but_unknown_episodes_every_rate_is_possible(tmp_path):
+    log = EpisodeLog(0, None, None, 9, [], [], [], "", [])
+    result = json.loads(write_result(tmp_path / "eval.json", describe([log], 1.0)).read_text())
+    assert result["summary"]["success_rate"] is None and result["summary"]["interval"] == [0.0, 1.0]
+    assert result["episodes"][0]["success"] is None
