@@ -9,7 +9,7 @@ n  dimensions of the arm's position    Da  action dimensions
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -19,7 +19,7 @@ import numpy as np
 from ebt_policy.data.episodes import Episode
 from ebt_policy.data.spec import Spec
 from ebt_policy.deploy.clock import Clock, paced
-from ebt_policy.deploy.control import Tick
+from ebt_policy.deploy.control import Monitor, Tick, heed
 from ebt_policy.deploy.robot import Motion, Observation
 from ebt_policy.deploy.safety import SafeRobot
 
@@ -165,11 +165,13 @@ def demonstrate(
     seconds: float,
     on_tick: Callable[[Tick], None],
     show: Callable[[Observation, int, str], None] = lambda look, ticks, held: None,
+    monitors: Sequence[Monitor] = (),
 ) -> Verdict:
     """One episode of an entered robot; at its end the arm stands. One longer than `seconds` is to be discarded.
 
     Until something is asked for nothing is commanded and nothing recorded: the arm stands, a simulated world waits.
     show: called in every tick with the observation, the ticks recorded and why the arm is held, or "".
+    monitors: asked in every tick that is recorded; what they say holds the arm, until the operator lets it go on.
     TypeError for a robot that is not safe.
     """
     if not isinstance(robot, SafeRobot):
@@ -187,6 +189,7 @@ def demonstrate(
             _toggle(robot)
         if not ticks and (asked.idle or robot.stopped):
             continue
+        heed(monitors, robot, look)
         tick = _turn(robot, look, asked.action, clock.now(), late)
         on_tick(tick)
         ticks, sent = ticks + 1, tick.sent

@@ -1,21 +1,15 @@
 """scripts/record.py as a person uses it: keys typed at a pseudo-terminal, the simulated robot, a file of episodes."""
 
-import os
-import pty
-import re
 import runpy
-import select
 import signal
-import subprocess
-import sys
-import termios
-import time
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from person import Person
 from tiny_runs import ROOT, SPEC
 
 from ebt_policy.data.store import DataError, check_appendable, open_episodes
@@ -23,39 +17,16 @@ from ebt_policy.deploy.clock import FakeClock
 from ebt_policy.deploy.devices.keyboard import Keyboard
 from ebt_policy.deploy.robot import Motion
 from ebt_policy.deploy.teleop import Steering
-from ebt_policy.train.build import make
-
-
-class Person:
-    """Who reads the screen and types."""
-
-    def __init__(self, *settings):
-        self.terminal, computer = pty.openpty()
-        self.before, self.screen = termios.tcgetattr(self.terminal), ""
-        command = [sys.executable, str(ROOT / "scripts" / "record.py"), *settings]
-        self.script = subprocess.Popen(command, stdin=computer, stdout=computer, stderr=computer, cwd=ROOT)
-        os.close(computer)
-
-    def sees(self, pattern, types="", patience=120.0):
-        """Types again and again until the pattern is on the screen; what was there before is forgotten."""
-        end = time.monotonic() + patience
-        while not (found := re.search(pattern, self.screen)):
-            assert time.monotonic() < end and self.script.poll() is None, self.screen
-            os.write(self.terminal, types.encode())
-            if select.select([self.terminal], [], [], 0.05)[0]:
-                self.screen += os.read(self.terminal, 65536).decode()
-        self.screen = self.screen[found.end() :]
-        return found
 
 
 def test_two_episodes_are_kept_one_is_discarded_and_the_one_that_ran_is_lost_with_the_run(tmp_path):
     out = tmp_path / "mine.zarr.zip"
-    person = Person("task=lift", f"out={out}", "episodes=5")
+    person = Person("record.py", "task=lift", f"out={out}", "episodes=5")
     person.sees("Enter ends the episode")
     for seed, key, end, said in ((0, "w", "\n", "kept"), (1, "a", "\x7f", "discarded"), (2, "r", "\n", "kept")):
         person.sees(f"seed {seed}: it begins when you steer")
         person.sees(r"[1-9]\.\d s  robot0_eef_pos \[[-\d. ]+\]  object \[", types=key)
-        os.write(person.terminal, end.encode())
+        person.types(end)
         steps = person.sees(rf"{said}: (\d+) steps, not solved")
         assert int(steps[1]) >= 20
     person.sees("seed 3")
@@ -78,7 +49,7 @@ def test_every_device_is_a_yaml_that_makes_a_teleoperator(name):
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         cfg = compose("record", [f"device={name}", "out=x.zarr.zip"])
     steering = Steering(SPEC, Motion(**cfg.robot.motion), **cfg.steering)
-    operator = make(cfg.device)(Keyboard(FakeClock(), cfg.hold, file=0), steering)
+    operator = instantiate(cfg.device)(Keyboard(FakeClock(), cfg.hold, file=0), steering)
     assert operator.steering.startswith(name[:5].replace("space", "Space")) and "Enter ends" in operator.steering
 
 
@@ -86,7 +57,7 @@ def test_a_file_is_added_to_after_its_last_seed_and_only_if_everything_fits():
     script = runpy.run_path(str(ROOT / "scripts" / "record.py"))
     shipped = ROOT / "assets/demos/lift.zarr.zip"
     data = open_episodes(shipped)
-    desk = SimpleNamespace(cfg=SimpleNamespace(first_seed=3), spec=data.spec)
+    desk = SimpleNamespace(cfg=SimpleNamespace(first_seed=3), spec=data.spec, simulated=True)
     assert script["first_seed"](desk, ROOT / "new.zarr.zip") == 3
     assert script["first_seed"](desk, shipped) == data.seed.max() + 1
     with pytest.raises(DataError, match="got 'mine.hdf5'"):
