@@ -24,6 +24,7 @@ THIRD_PARTY = {  # top-level module -> where it may be imported
     "matplotlib": r"ebt_policy/rollout/",
     "statsmodels": r"ebt_policy/rollout/",
     "imageio": r"ebt_policy/rollout/",
+    "imageio_ffmpeg": r"ebt_policy/deploy/sensors/",
     "pygame": r"ebt_policy/deploy/devices/",
     "pyspacemouse": r"ebt_policy/deploy/devices/",
     "easyhid": r"ebt_policy/deploy/devices/",

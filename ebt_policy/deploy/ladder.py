@@ -24,6 +24,7 @@ from ebt_policy.deploy.schedule import Timing
 
 PROBES = 5  # plans that `check` times
 PATIENCE = 60.0  # s for a plan that nothing waits for
+BLINK = 0.25  # s within which every camera shows something new
 
 
 class DryRobot:
@@ -80,7 +81,7 @@ def _look(robot: SafeRobot, terms: Terms) -> Observation:
     first = robot.observe()
     if missing := sorted(set(terms.spec["obs"]) - set(first.values)):
         raise ValueError(f"expected the observations {sorted(terms.spec['obs'])}, {', '.join(missing)} missing")
-    robot.clock.sleep_until(robot.clock.now() + 1 / robot.spec.hz)
+    robot.clock.sleep_until(robot.clock.now() + BLINK)
     second = robot.observe()
     frozen = [k for k, v in first.values.items() if v.ndim >= 3 and np.array_equal(v, second.values[k])]
     if frozen:

@@ -242,7 +242,7 @@ def test_bad_input_gets_one_clear_message(arm_world):
     fast = CONFIG["limits"] | {"motion": CONFIG["limits"]["motion"] | {"velocity": 9.0}}
     with pytest.raises(LimitsError, match="at most 5.48.* as the limit of the translation's velocity"):
         safe(arm_world.host, limits=fast).__enter__()
-    with pytest.raises(RobotError, match="expected sensors for camera: the arm itself measures robot0_eef_pos"):
-        safe(arm_world.host, obs=CONFIG["obs"] | {"camera": [8, 8, 3]}).__enter__()
+    with pytest.raises(ValueError, match="got {'camera': .*: what else there is goes under `sensors`"):
+        safe(arm_world.host, obs=CONFIG["obs"] | {"camera": [8, 8, 3]})
     with pytest.raises(ValueError, match="expected a hand"):
         connect(config(arm_world.host) | {"arm": {"host": "x"}}, ArmClock())

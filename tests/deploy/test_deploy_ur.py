@@ -148,7 +148,7 @@ def test_bad_input_gets_one_clear_message():
         connect({k: v for k, v in CONFIG.items() if k != "limits"}, FakeClock())
     with pytest.raises(ValueError, match="without gripper"):
         connect(CONFIG | {"action": CONFIG["action"] | {"gripper": "close_positive"}}, FakeClock())
-    with pytest.raises(ValueError, match="kind sim, franka, ur, got 'kuka'"):
+    with pytest.raises(ValueError, match="robots, franka, ur, got kind 'kuka'"):
         connect(CONFIG | {"kind": "kuka"}, FakeClock())
     with pytest.raises(RobotError, match="expected ur-rtde"), connect(CONFIG, FakeClock()):
         pass

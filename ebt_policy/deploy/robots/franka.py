@@ -12,7 +12,7 @@ Frames "eef" (delta with rotation, or absolute with the hand's orientation held)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal
@@ -37,8 +37,6 @@ OWN = {  # what the arm measures itself, named as robosuite does
 AT_REST = 0.02  # rad/s of the fastest joint
 MOMENT = 0.05  # s
 PATIENCE = 2.0  # s for an arm to come to rest
-
-Sensors = Callable[[], Mapping[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -70,19 +68,16 @@ def connect(cfg: Mapping[str, Any], clock: Clock) -> Franka:
 
 
 class Franka:
-    """The arm. sensors: whatever else is observed, such as cameras; called for every observation, returns at once."""
+    """The arm; what it does not measure itself comes from sensors around it."""
 
-    def __init__(
-        self, config: FrankaConfig, spec: Spec, motion: Motion, limits: Limits, clock: Clock, sensors: Sensors = dict
-    ):
+    def __init__(self, config: FrankaConfig, spec: Spec, motion: Motion, limits: Limits, clock: Clock):
         if spec.action.frame not in ("eef", "joint") or spec.hz is None:
             raise ValueError(f"expected actions of frame eef or joint and a rate, got {spec.action} at {spec.hz} Hz")
         if (spec.action.gripper != "none") != (config.hand is not None):
             raise ValueError(f"expected a hand for {spec.action.gripper!r} actions, got {config.hand}")
-        if wrong := {k: v for k, v in spec.obs.items() if OWN.get(k, v) != v}:
-            raise ValueError(f"expected the shapes of {OWN}, got {wrong}")
-        self.config, self.spec, self.motion, self.limits = config, spec, motion, limits
-        self.clock, self.sensors = clock, sensors
+        if wrong := {k: v for k, v in spec.obs.items() if OWN.get(k) != v}:
+            raise ValueError(f"expected observations of {OWN}, got {wrong}: what else there is goes under `sensors`")
+        self.config, self.spec, self.motion, self.limits, self.clock = config, spec, motion, limits, clock
         self._joints, self._delta = spec.action.frame == "joint", spec.action.mode == "delta"
         self._driven = config.share if self._delta else 1.0  # of the rates that are asked for
         self._trouble, self._observation, self._stamp = "", None, -1
@@ -184,9 +179,6 @@ class Franka:
             "robot0_joint_vel": state.dq,
         }
         values = {k: np.asarray(v, np.float32).ravel() for k, v in own.items() if k in self.spec.obs}
-        values |= self.sensors()
-        if missing := sorted(set(self.spec.obs) - set(values)):
-            raise RobotError(f"expected sensors for {', '.join(missing)}: the arm itself measures {', '.join(OWN)}")
         self._observation = Observation(self.clock.now(), values)
 
     def _start(self) -> np.ndarray:

@@ -91,7 +91,10 @@ class UR:
         if (action.frame, action.mode, action.rotation, action.gripper) != ("eef", "delta", "axis_angle", "none"):
             raise ValueError(f"expected delta actions of the hand with rotation and without gripper, got {action}")
         if wrong := sorted(k for k, v in spec.obs.items() if OWN.get(k) != tuple(v)):
-            raise ValueError(f"expected observations of {OWN}, got others for {', '.join(wrong)}")
+            raise ValueError(
+                f"expected observations of {OWN}, got others for {', '.join(wrong)}: what else there is goes under "
+                "`sensors`"
+            )
         self.config, self.spec, self.motion, self.limits, self.clock = config, spec, motion, limits, clock
         self._interfaces = interfaces or _rtde
         self._share = config.share
