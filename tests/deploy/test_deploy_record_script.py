@@ -32,7 +32,7 @@ def test_two_episodes_are_kept_one_is_discarded_and_the_one_that_ran_is_lost_wit
     person.sees("seed 3")
     person.sees("[1-9]\\.\\d s", types="d")
     person.script.send_signal(signal.SIGTERM)
-    assert person.script.wait(20) == 128 + signal.SIGTERM
+    assert person.script.wait(60) == 128 + signal.SIGTERM
     data = open_episodes(out)
     assert data.seed.tolist() == [0, 2] and not data.success.any()
     check_appendable(open_episodes(ROOT / "assets/demos/lift.zarr.zip"), data.spec, data.episode(0))
