@@ -12,6 +12,8 @@ from typing import Any
 
 from ebt_policy.deploy.motion import MotionLimits, Vector
 
+Plane = tuple[Sequence[float], float]  # (normal of length 1, offset)
+
 
 class LimitsError(ValueError):
     """Limits that are missing, contradict themselves or do not fit the robot; the message says which."""
@@ -23,7 +25,7 @@ class Workspace:
 
     low: tuple[float, ...]  # (n,) m, or rad of joints
     high: tuple[float, ...]
-    planes: tuple[tuple[tuple[float, ...], float], ...]  # (normal, offset): normal . x >= offset stays allowed
+    planes: tuple[Plane, ...]  # (normal, offset): normal . x >= offset stays allowed
     spheres: tuple[tuple[tuple[float, ...], float], ...]  # (centre, radius): kept out of
     margin: float  # m that is kept from all of them, for what the arm overshoots
 
@@ -42,34 +44,39 @@ class Workspace:
 
     def depth(self, path: Sequence[Vector]) -> float:
         """How far outside a polygon line comes at its worst, m; at most 0 if it stays inside."""
-        worst = -math.inf
-        for point in path:
-            for low, x, high in zip(self.low, point, self.high, strict=True):
-                worst = max(worst, low - x, x - high)
-            for normal, offset in self.planes:
-                worst = max(worst, offset - sum(a * x for a, x in zip(normal, point, strict=True)))
-        return max(worst, self._in_spheres(path)) + self.margin
+        return max(self.depths(path))
 
-    def reach(self, start: Vector, moves: Sequence[Vector]) -> float:
-        """How far outside an arm may be sent that follows each of these moves (n,) wholly, partly or not at all."""
-        worst = -math.inf
-        for i, (low, x, high) in enumerate(zip(self.low, start, self.high, strict=True)):
-            worst = max(worst, low - x - sum(min(0.0, m[i]) for m in moves))
-            worst = max(worst, x + sum(max(0.0, m[i]) for m in moves) - high)
-        for normal, offset in self.planes:
-            along = [sum(a * x for a, x in zip(normal, m, strict=True)) for m in (start, *moves)]
-            worst = max(worst, offset - along[0] - sum(min(0.0, x) for x in along[1:]))
-        for first in range(len(moves)) if self.spheres else ():
-            path = [start]
-            for move in moves[first:]:
-                path.append([x + m for x, m in zip(path[-1], move, strict=True)])
-            worst = max(worst, self._in_spheres(path))
-        return worst + self.margin
-
-    def _in_spheres(self, path: Sequence[Vector]) -> float:
+    def depths(self, path: Sequence[Vector]) -> list[float]:
+        """How far it comes beyond each side of the box, behind each plane and into each sphere."""
+        axes = zip(self.low, zip(*path, strict=True), self.high, strict=True)
+        box = [depth for low, x, high in axes for depth in (low - min(x), max(x) - high)]
+        planes = [max(_behind(plane, point, ()) for point in path) for plane in self.planes]
         ways = list(zip(path, path[1:], strict=False)) or [(path[0], path[0])]
-        depths = (radius - min(_distance(centre, a, b) for a, b in ways) for centre, radius in self.spheres)
-        return max(depths, default=-math.inf)
+        spheres = [radius - min(_distance(centre, a, b) for a, b in ways) for centre, radius in self.spheres]
+        return [depth + self.margin for depth in (*box, *planes, *spheres)]
+
+    def reach(self, start: Vector, moves: Sequence[Vector], sides: Sequence[Plane]) -> list[float]:
+        """As `depths`, of an arm that follows each of these moves (n,) wholly, partly or not at all.
+
+        sides: the planes that stand for the spheres.
+        """
+        box = []
+        for low, x, high, *along in zip(self.low, start, self.high, *moves, strict=True):
+            box += [low - x - sum(min(0.0, a) for a in along), x + sum(max(0.0, a) for a in along) - high]
+        planes = [_behind(plane, start, moves) for plane in (*self.planes, *sides)]
+        return [depth + self.margin for depth in (*box, *planes)]
+
+    def sides(self, start: Vector, moves: Sequence[Vector], before: Sequence[Plane] = ()) -> tuple[Plane, ...]:
+        """For each sphere a plane that touches it, chosen so that the moves stay off it as far as possible.
+
+        before: those of a motion that these moves go on with. What stayed off them still does.
+        """
+        end = [sum(x) for x in zip(start, *moves, strict=True)]
+        chosen = []
+        for i, (centre, radius) in enumerate(self.spheres):
+            options = [_touching(centre, radius, start), _touching(centre, radius, end), *before[i : i + 1]]
+            chosen.append(min(options, key=lambda plane: _behind(plane, start, moves)))
+        return tuple(chosen)
 
     def nearest(self, point: Vector) -> Vector:
         """The point, or one inside that is close to it."""
@@ -152,6 +159,19 @@ def _made(kind: type, data: Any, name: str):
 
 def _frozen(value: Any):
     return tuple(_frozen(v) for v in value) if isinstance(value, list | tuple) else value
+
+
+def _behind(plane: Plane, start: Vector, moves: Sequence[Vector]) -> float:
+    """How far behind a plane an arm may come that follows each of these moves wholly, partly or not at all."""
+    along = [sum(a * x for a, x in zip(plane[0], m, strict=True)) for m in (start, *moves)]
+    return plane[1] - along[0] - sum(min(0.0, x) for x in along[1:])
+
+
+def _touching(centre: Vector, radius: float, point: Vector) -> Plane:
+    """The plane between a sphere and a point that is outside of it."""
+    distance = math.dist(centre, point) or 1.0
+    normal = [(x - c) / distance for x, c in zip(point, centre, strict=True)]
+    return normal, radius + sum(a * c for a, c in zip(normal, centre, strict=True))
 
 
 def _distance(point: Vector, a: Vector, b: Vector) -> float:

@@ -4,25 +4,28 @@
 
 `control` takes no other robot. What it changes it logs, with the cause. For actions that are displacements (mode
 "delta") the limits hold for displacements from the measured position, for absolute ones for the way from command to
-command. An observation key that both the arm and the policy use has to hold the measured position.
+command. What was sent since the position was measured counts as driven, partly driven or not driven at all. An
+observation key that both the arm and the policy use has to hold the measured position.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ebt_policy.deploy.clock import Clock
-from ebt_policy.deploy.limits import Limits, LimitsError
+from ebt_policy.deploy.clock import EPSILON, Clock
+from ebt_policy.deploy.limits import Limits, LimitsError, Plane
 from ebt_policy.deploy.motion import SLACK, Glide, Vector
 from ebt_policy.deploy.robot import Observation, Robot
 
 SAME = 1e-7  # m/s, rad/s: closer wishes count as fulfilled
 TOUCH = 5e-7  # m, rad: what a measured float32 is off by
 KEPT = 100_000  # interventions
+RESERVE = 0.1  # of the step, for what an arm that is behind moves by itself while it brakes
 REASONABLE_STOP = 200  # ticks within which leaving brakes to a standstill
 
 
@@ -72,7 +75,9 @@ class SafeRobot:
         self._glide = Glide(self.size, self.limits.motion, 1 / self.spec.hz, reach)
         turn = self.limits.turn
         self._turning = turn and Glide(3, turn, 1 / self.spec.hz, self.motion.turn * unit)
-        self._grip, self._gripped = 0.0, -math.inf
+        self._grip, self._side, self._gripped = 0.0, 0.0, -math.inf
+        self._sides: tuple[Plane, ...] = ()  # on which the arm passes spheres
+        self._since: list[tuple[float, Vector]] = []  # when and by how much the arm was moved since it was measured
         self.observe()
         self._target = self._measured
         self._fresh = self.clock.now()
@@ -87,6 +92,7 @@ class SafeRobot:
         measured = np.asarray(observation.values[self.motion.key], np.float64).ravel().tolist()
         if all(map(math.isfinite, measured)) and len(measured) == self.size:
             self._measured, self._seen = measured, observation.time
+            self._since = [(sent, move) for sent, move in self._since if sent >= observation.time - EPSILON]
         else:
             self.stop(f"the measured {self.motion.key} is {measured}")
         return observation
@@ -156,16 +162,23 @@ class SafeRobot:
     def _moved(self, wish: Vector, turn: Vector) -> tuple[Vector, str, str]:
         """The numbers to send for velocities (n,) and (3,), what limited them, and what made braking impossible."""
         dt, start = 1 / self.spec.hz, self._measured if self._delta else self._target
-        aim = self.limits.workspace.nearest(_onward(start, wish, dt))
+        aim = self.limits.workspace.nearest(_onward(start, wish, dt)) if any(wish) else start  # who holds, stays
         inside = [(a - s) / dt for a, s in zip(aim, start, strict=True)]
         limited, caught = "" if math.dist(inside, wish) <= SAME else "workspace", ""
-        velocity = self._glide.follow(inside if limited else wish, lambda path: self._allowed(start, path))
+        here = self.limits.workspace.depths([start])
+        self._tried: dict[tuple[float, ...], tuple[Plane, ...]] = {}  # a velocity -> what it passes spheres by
+        velocity = self._glide.follow(
+            inside if limited else wish, lambda path: self._allowed(start, here, path, RESERVE)
+        )
         if velocity is None:  # the arm is not where it was expected: brake as long as that breaks nothing yet
-            velocity = self._glide.follow([0.0] * self.size, lambda path: self._allowed(start, path[:1]))
+            velocity = self._glide.follow([0.0] * self.size, lambda v: self._allowed(start, here, v[:1], 0.0))
         if velocity is None:
             self._target, caught = self._catch(start)
         else:
             self._target = _onward(start, velocity, dt)
+            self._sides = self._tried.get(tuple(velocity), ())
+            if any(velocity):
+                self._since.append((self.clock.now(), [dt * x for x in velocity]))
             if not limited and math.dist(velocity, wish) > SAME:
                 limited = "speed, acceleration, jerk or a limit ahead"
         zero = start if self._delta else [0.0] * self.size
@@ -177,19 +190,26 @@ class SafeRobot:
             numbers += [x * dt / self.motion.turn for x in turned]
         return numbers, limited, caught
 
-    def _allowed(self, start: Vector, path: list[Vector]) -> bool:
-        """Whether braking along these velocities stays in the workspace and within reach of where the arm is."""
+    def _allowed(self, start: Vector, here: Sequence[float], path: list[Vector], reserve: float) -> bool:
+        """Whether braking along these velocities stays in the workspace and within reach of where the arm is.
+
+        here: how far outside it is; who is outside may stay or come back. reserve: share of the step that is left.
+        """
         dt, space = 1 / self.spec.hz, self.limits.workspace
         if self._delta:
-            deepest = space.reach(start, [[dt * x for x in velocity] for velocity in path])
+            moves = [move for _, move in self._since] + [[dt * x for x in velocity] for velocity in path]
+            sides = self._tried[tuple(path[0])] = space.sides(start, moves, self._sides)
+            there = space.reach(start, moves, sides)
         else:
             points = [start]
             for velocity in path:
                 points.append(_onward(points[-1], velocity, dt))
-            if any(math.dist(p, self._measured) > self.limits.motion.step + SLACK for p in points[1:]):
+            behind, *further = (math.dist(p, self._measured) for p in points)
+            step = self.limits.motion.step
+            if max(further) > min(step, max((1 - reserve) * step, behind)) + SLACK:
                 return False
-            deepest = space.depth(points)
-        return deepest <= TOUCH or deepest <= space.depth([start]) + SLACK  # who is outside may stay or come back
+            there = space.depths(points)
+        return all(depth <= max(TOUCH, before + SLACK) for before, depth in zip(here, there, strict=True))
 
     def _catch(self, start: Vector) -> tuple[Vector, str]:
         """Where to send an arm that cannot brake within all limits, because it is not where it was sent."""
@@ -208,9 +228,10 @@ class SafeRobot:
         if value is not None:
             value = min(max(value, limits.low), limits.high)
             now = self.clock.now()
-            turned = (value > 0) != (self._grip > 0) or self._gripped == -math.inf
-            if not turned or now - self._gripped >= limits.dwell:
-                self._grip, self._gripped = value, now if turned else self._gripped
+            side = math.copysign(1.0, value) if value else self._side  # 0 neither opens nor closes
+            if side == self._side or now - self._gripped >= limits.dwell:
+                self._grip, self._gripped = value, self._gripped if side == self._side else now
+                self._side = side
         return [self._grip]
 
     def _send(self, numbers: Vector, cause: str, asked: np.ndarray | None) -> np.ndarray:

@@ -45,7 +45,8 @@ def output_of(*arguments):
 
 
 def test_the_adapter_against_the_simulated_arm():
-    said, code = output_of("-m", "pytest", "--noconftest", "-p", "no:cacheprovider", "tests/deploy/franka_checks.py")
+    files = "tests/deploy/franka_checks.py", "tests/deploy/franka_figures.py"
+    said, code = output_of("-m", "pytest", "--noconftest", "-p", "no:cacheprovider", *files)
     assert code == 0 and "skipped" not in said, said
 
 

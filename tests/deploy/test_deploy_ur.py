@@ -4,8 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
-from tiny_runs import ROOT
+from vendor_arms import Recorded, plain
 
 from ebt_policy.deploy.clock import FakeClock
 from ebt_policy.deploy.limits import LimitsError
@@ -16,46 +15,8 @@ from ebt_policy.deploy.robots._rotation import after, to_quaternion, to_vector
 from ebt_policy.deploy.robots.ur import Chase
 from ebt_policy.deploy.safety import SafeRobot
 
-CONFIG = OmegaConf.to_container(OmegaConf.load(ROOT / "configs/robot/ur.yaml"))
-START = [0.4, 0.1, 0.3, 0.0, np.pi, 0.0]
+CONFIG = plain("ur")
 X, Y, Z = np.eye(3)
-
-
-class Recorded:
-    """Both interfaces: an arm that is where servoL sent it, and notes what it was told."""
-
-    def __init__(self):
-        self.poses, self.ended, self.stopped, self.stamp = [np.array(START)], [], False, 0.0
-
-    def servoL(self, pose, *settings):  # noqa: N802
-        self.poses.append(np.array(pose))
-        self.settings = settings
-        return True
-
-    def initPeriod(self):  # noqa: N802
-        self.stamp += 0.008
-        return None
-
-    def waitPeriod(self, begin):  # noqa: N802
-        time.sleep(0.0005)
-
-    def servoStop(self, deceleration):  # noqa: N802
-        self.ended.append("servoStop")
-
-    def stopScript(self):  # noqa: N802
-        self.ended.append("stopScript")
-
-    def getTimestamp(self):  # noqa: N802
-        return self.stamp
-
-    def getActualTCPPose(self):  # noqa: N802
-        return self.poses[-1].tolist()
-
-    def isProtectiveStopped(self):  # noqa: N802
-        return self.stopped
-
-    def isEmergencyStopped(self):  # noqa: N802
-        return False
 
 
 def arm(base=(0.0, 0.0, 0.0)):

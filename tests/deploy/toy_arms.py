@@ -55,22 +55,23 @@ class ToyArm(gym.Env):
         return {self.key: self.position.astype(np.float32)}
 
 
-def limits(kind="delta", **changes):
-    """Limits for a toy arm; `changes` replace top-level entries of the plain data."""
+def declared(kind="delta", **changes):
+    """The plain data of limits for a toy arm; `changes` replace its top-level entries."""
     n = 7 if kind == "joints" else 3
     walls = {"planes": [[[0.0, 0.6, 0.8], -0.12]], "spheres": [[[0.1, 0.1, 0.1], 0.06]]} if n == 3 else {}
     space = {"low": [-0.2] * n, "high": [0.2] * n, "planes": [], "spheres": [], "margin": 0.0} | walls
-    return Limits.from_dict(
-        {
-            "workspace": space,
-            "motion": {"step": 0.1, "velocity": 0.6, "acceleration": 4.0, "jerk": 80.0},
-            "turn": {"step": 0.4, "velocity": 6.0, "acceleration": 60.0, "jerk": 1200.0} if kind == "delta" else None,
-            "gripper": None if kind == "joints" else {"low": -1.0, "high": 1.0, "dwell": 0.2},
-            "watchdog": 0.5,
-            "stale": 0.5,
-        }
-        | changes
-    )
+    return {
+        "workspace": space,
+        "motion": {"step": 0.1, "velocity": 0.6, "acceleration": 4.0, "jerk": 80.0},
+        "turn": {"step": 0.4, "velocity": 6.0, "acceleration": 60.0, "jerk": 1200.0} if kind == "delta" else None,
+        "gripper": None if kind == "joints" else {"low": -1.0, "high": 1.0, "dwell": 0.2},
+        "watchdog": 0.5,
+        "stale": 0.5,
+    } | changes
+
+
+def limits(kind="delta", **changes):
+    return Limits.from_dict(declared(kind, **changes))
 
 
 def motion_of(kind):

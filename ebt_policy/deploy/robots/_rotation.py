@@ -25,5 +25,11 @@ def to_vector(quaternion: np.ndarray) -> np.ndarray:
 
 def after(second: np.ndarray, first: np.ndarray) -> np.ndarray:
     """The rotation (4,) that turns by `first` and then, about the fixed axes, by `second`."""
-    a, b = second[:3], first[:3]
-    return np.r_[second[3] * b + first[3] * a + np.cross(a, b), second[3] * first[3] - a @ b]
+    (a, b, c, w), (x, y, z, v) = second, first
+    vector = w * x + v * a + b * z - c * y, w * y + v * b + c * x - a * z, w * z + v * c + a * y - b * x
+    return np.array([*vector, w * v - a * x - b * y - c * z])
+
+
+def apart(a: np.ndarray, b: np.ndarray) -> float:
+    """rad between two unit quaternions (4,)"""
+    return float(np.linalg.norm(to_vector(after(a, np.r_[-b[:3], b[3]]))))

@@ -1,18 +1,19 @@
 """A Franka arm with its hand, over the arm's own protocol (libfranka, through franky).
 
-    action --> target = measured + displacement --> Ruckig, 1 kHz --> arm        grip --> thread --> hand
+    action --> target = start + displacement --> Ruckig, 1 kHz --> arm           grip --> thread --> hand
 
 Between commands Ruckig, inside of franky, drives to the newest target within velocity, acceleration and jerk, from
 whatever motion the arm is in, and ends at rest there: if nothing follows, the arm stands. A displacement is given the
 time 1 / (hz * share), so that a steady wish moves the arm by `share` of it in each tick, as the controller did that
-the policy was trained with; positions are followed with this delay. An unchanged target is not sent again.
+the policy was trained with; positions are followed with this delay. It starts where the arm was told to be by now, if
+it is measured near that, see _start.py. An unchanged target is not sent again.
 
 Frames "eef" (delta with rotation, or absolute with the hand's orientation held) and "joint" (delta or absolute).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal
@@ -25,7 +26,7 @@ from ebt_policy.deploy.limits import Limits, LimitsError
 from ebt_policy.deploy.motion import MotionLimits
 from ebt_policy.deploy.robot import Motion, Observation, RobotError
 from ebt_policy.deploy.robots._hand import Hand, HandConfig
-from ebt_policy.deploy.robots._rotation import after, to_quaternion
+from ebt_policy.deploy.robots._start import displaced, turned
 
 OWN = {  # what the arm measures itself, named as robosuite does
     "robot0_eef_pos": (3,),  # m
@@ -46,14 +47,15 @@ class FrankaConfig:
     host: str  # the arm's address
     base: tuple[float, float, float] = (0.0, 0.0, 0.0)  # m, where the arm stands in the policy's coordinates
     share: float = 0.31  # of a displacement that is covered in one tick
+    near: float = 0.01  # m, rad: displacements start where the arm was told to be, if it is measured so near to that
     torque: float = 20.0  # Nm at which a joint counts as colliding, and the arm stops by itself
     force: float = 30.0  # N, the same for the hand
     realtime: Literal["enforce", "ignore"] = "enforce"  # ignore: without a realtime kernel, for simulators
     hand: HandConfig | None = None  # None: no gripper
 
     def __post_init__(self):
-        if not 0 < self.share <= 1 or min(self.torque, self.force) <= 0:
-            raise ValueError(f"expected a share in (0, 1], torque and force above 0, got {self}")
+        if not 0 < self.share <= 1 or min(self.torque, self.force) <= 0 or self.near < 0:
+            raise ValueError(f"expected a share in (0, 1], torque and force above 0, near of at least 0, got {self}")
         if self.realtime not in ("enforce", "ignore"):
             raise ValueError(f"expected realtime enforce or ignore, got {self.realtime!r}")
 
@@ -68,23 +70,32 @@ def connect(cfg: Mapping[str, Any], clock: Clock) -> Franka:
 
 
 class Franka:
-    """The arm; what it does not measure itself comes from sensors around it."""
+    """The arm; what it does not measure itself comes from sensors around it. `library` imports the arm's client."""
 
-    def __init__(self, config: FrankaConfig, spec: Spec, motion: Motion, limits: Limits, clock: Clock):
+    def __init__(
+        self,
+        config: FrankaConfig,
+        spec: Spec,
+        motion: Motion,
+        limits: Limits,
+        clock: Clock,
+        library: Callable[[], ModuleType] | None = None,
+    ):
         if spec.action.frame not in ("eef", "joint") or spec.hz is None:
             raise ValueError(f"expected actions of frame eef or joint and a rate, got {spec.action} at {spec.hz} Hz")
         if (spec.action.gripper != "none") != (config.hand is not None):
             raise ValueError(f"expected a hand for {spec.action.gripper!r} actions, got {config.hand}")
         if wrong := {k: v for k, v in spec.obs.items() if OWN.get(k) != v}:
             raise ValueError(f"expected observations of {OWN}, got {wrong}: what else there is goes under `sensors`")
-        self.config, self.spec, self.motion, self.limits, self.clock = config, spec, motion, limits, clock
+        self.config, self.spec, self.motion, self.limits = config, spec, motion, limits
+        self.clock, self._library = clock, library or _franky
         self._joints, self._delta = spec.action.frame == "joint", spec.action.mode == "delta"
         self._driven = config.share if self._delta else 1.0  # of the rates that are asked for
         self._trouble, self._observation, self._stamp = "", None, -1
         self.arm = self.hand = None
 
     def __enter__(self) -> Franka:
-        self._franky = _franky()
+        self._franky = self._library()
         self._faults = (self._franky.Exception, RuntimeError)  # sockets and Ruckig raise the second
         self._observation = None
         try:
@@ -167,6 +178,7 @@ class Franka:
         state = self.arm.state
         self._pose = self.arm.model.pose(self._franky.Frame.EndEffector, state)  # measured; O_T_EE may be the desired
         self._q = np.array(state.q)
+        self._told_pose, self._told_q = state.O_T_EE_c, np.array(state.q_d)
         if self._observation is not None and state.time.to_msec() == self._stamp:
             return
         self._stamp = state.time.to_msec()
@@ -185,15 +197,20 @@ class Franka:
         """The measured position, as actions count it."""
         return self._q if self._joints else self._pose.translation + self.config.base
 
+    def _told(self) -> np.ndarray:
+        """Where on its way to the target the arm was told to be by now."""
+        return self._told_q if self._joints else self._told_pose.translation + self.config.base
+
     def _aim(self, numbers: np.ndarray, turn: np.ndarray) -> None:
         """Where to, in the policy's coordinates; nothing asked for is the last target, so that nothing drifts."""
         way = self.motion.scale * np.asarray(numbers, np.float64)
         if not self._delta:
             self._target = way
         elif way.any():
-            self._target = self._start() + way
+            self._target = displaced(way, self._start(), self._told(), self.config.near, self.limits)
         if self.motion.turn and turn.any():
-            self._facing = after(to_quaternion(self.motion.turn * turn), self._pose.quaternion.ravel())
+            facing, told = self._pose.quaternion.ravel(), self._told_pose.quaternion.ravel()
+            self._facing = turned(self.motion.turn * turn, facing, told, self.config.near, self.limits.turn)
 
     def _move(self) -> None:
         franky, wanted = self._franky, np.r_[self._target, self._facing]

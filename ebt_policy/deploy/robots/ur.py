@@ -1,9 +1,10 @@
 """An arm of Universal Robots over its real-time data exchange (ur-rtde). Not run on hardware.
 
-    action --> target = measured + displacement --> chase, 125 Hz --> servoL --> arm
+    action --> target = start + displacement --> chase, 125 Hz --> servoL --> arm
 
 servoL goes to each pose at once, so what the limits allow is kept here: between commands a thread chases the newest
-target at hz * share of what is missing a second, within velocity, acceleration and jerk, and comes to rest there.
+target at hz * share of what is missing a second, within velocity, acceleration and jerk, and comes to rest there. A
+displacement starts where the chase is, if the arm is measured near that, see _start.py.
 UR poses are m and rotation vectors; ours are m and quaternions xyzw. There is no gripper: it is another device.
 """
 
@@ -22,6 +23,7 @@ from ebt_policy.deploy.limits import Limits
 from ebt_policy.deploy.motion import Glide, MotionLimits
 from ebt_policy.deploy.robot import Motion, Observation, RobotError
 from ebt_policy.deploy.robots._rotation import after, to_quaternion, to_vector
+from ebt_policy.deploy.robots._start import displaced, turned
 
 OWN = {"robot0_eef_pos": (3,), "robot0_eef_quat": (4,), "robot0_joint_pos": (6,), "robot0_joint_vel": (6,)}
 LOOKAHEAD, GAIN = 0.1, 300.0  # s over which servoL smooths, and its stiffness: in the middle of what UR allows
@@ -38,11 +40,12 @@ class URConfig:
     host: str
     base: tuple[float, float, float] = (0.0, 0.0, 0.0)  # m, where the arm stands in the policy's coordinates
     share: float = 0.31  # of a displacement that is covered in one tick
+    near: float = 0.01  # m, rad: displacements start where the arm was told to be, if it is measured so near to that
     rate: float = 125.0  # Hz of servoL: CB3 125, e-Series up to 500
 
     def __post_init__(self):
-        if not 0 < self.share <= 1 or self.rate <= 0:
-            raise ValueError(f"expected a share in (0, 1] and a rate above 0, got {self}")
+        if not 0 < self.share <= 1 or self.rate <= 0 or self.near < 0:
+            raise ValueError(f"expected a share in (0, 1], a rate above 0 and near of at least 0, got {self}")
 
 
 def connect(cfg: Mapping[str, Any], clock: Clock) -> UR:
@@ -154,11 +157,12 @@ class UR:
         if self._receive.isProtectiveStopped() or self._receive.isEmergencyStopped():
             self._trouble = "the arm stopped by itself: unlock it at its panel and start again"
             return np.zeros_like(sent)
-        (place, facing), (target, towards) = self._measured, self._target
+        (place, facing), (target, towards), near = self._measured, self._target, self.config.near
         if sent[:3].any():  # nothing asked for is the last target, so that nothing drifts
-            target = place + self.motion.scale * sent[:3].astype(np.float64)
+            way = self.motion.scale * sent[:3].astype(np.float64)
+            target = displaced(way, place, self._chase.place, near, self.limits)
         if sent[3:].any():
-            towards = after(to_quaternion(self.motion.turn * sent[3:]), facing)
+            towards = turned(self.motion.turn * sent[3:], facing, self._chase.facing, near, self.limits.turn)
         self._target = target, towards
         return sent
 
