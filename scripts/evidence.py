@@ -119,7 +119,7 @@ def recovered(cfg: dict, folder: Path) -> dict[str, dict | None]:
 def recovery_section(cfg: dict, task: str, result: dict | None) -> dict:
     shown = {key: result[key] for key in ("policies", "tests", "versions")} if result else {"policies": {}}
     file = f"{cfg['folder']}/recover_{task}.json"
-    return shown | {"command": f"python scripts/recover.py compare={task} json={file} {cfg['recovery']['settings']}"}
+    return shown | {"command": f"python scripts/recover.py compare={task} json={file}"}
 
 
 def monitored(cfg: dict, folder: Path) -> dict[str, dict | None]:
