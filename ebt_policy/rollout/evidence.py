@@ -236,7 +236,7 @@ def pareto_point(family: str, sampling: dict, run: Run, parameters: int) -> dict
 
 
 def with_steps_taken(points: Sequence[dict]) -> list[dict]:
-    """Where descent stops early, FLOPs are of a whole one: those of the steps taken, from a family's fixed numbers."""
+    """Where descent may stop early, FLOPs are those of the mean number of steps, from a family's fixed numbers."""
     points = [dict(point) for point in points]
     for point in points:
         if point["sampling"].keys() & {"tol", "deadline"}:
