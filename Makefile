@@ -3,7 +3,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test results install franka clean
+.PHONY: demo test results evidence install franka clean
 
 demo: .venv/.installed
 	$(BIN)/python scripts/demo.py
@@ -13,6 +13,9 @@ test: .venv/.installed-test .venv-franka/.installed
 
 results: .venv/.installed
 	$(BIN)/python scripts/results.py
+
+evidence: .venv/.installed
+	$(BIN)/python scripts/evidence.py
 
 install: .venv/.installed
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import hydra
 from hydra import compose
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ebt_policy.cli import explain, fail_cleanly
-from ebt_policy.rollout.result import write_atomic
-from ebt_policy.train.evaluate import evaluate_run, sha256
+from ebt_policy.rollout.result import rewrite
+from ebt_policy.train.cells import Cell, result_of
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINTS = ROOT / "assets" / "checkpoints"
@@ -23,8 +23,6 @@ CHECKPOINTS = ROOT / "assets" / "checkpoints"
 @hydra.main(config_path="../configs", config_name="results", version_base="1.3")
 @fail_cleanly
 def main(cfg: DictConfig) -> None:
-    if cfg.evaluate not in ("missing", "all", "none"):
-        raise ValueError(f"evaluate is missing, all or none, got {cfg.evaluate!r}")
     readme = ROOT / "README.md"
     for name, models in cfg.tables.items():
         lines = [f"| task | {' | '.join(cfg.cells)} |", "|---" * (len(cfg.cells) + 1) + "|"]
@@ -35,35 +33,22 @@ def main(cfg: DictConfig) -> None:
             lines.append(f"| {task} | " + " | ".join(_cell(result) for result in results.values()) + " |")
             told = all(results.get(column) for column in cfg.headline.cells)
             if told and (name, task) == (cfg.headline.table, cfg.headline.task):
-                _rewrite(readme, "headline", _headline(cfg, task, results))
-        _rewrite(readme, name, "\n".join(lines))
+                rewrite(readme, "headline", _headline(cfg, task, results))
+        rewrite(readme, name, "\n".join(lines))
     latency = json.loads((ROOT / cfg.folder / "bench_deploy.json").read_text())
-    _rewrite(ROOT / "ebt_policy" / "deploy" / "README.md", "deploy", _deployed(latency))
-    _rewrite(readme, "speed", _speed([ROOT / cfg.folder / f"{bench}.json" for bench in cfg.benches]))
+    rewrite(ROOT / "ebt_policy" / "deploy" / "README.md", "deploy", _deployed(latency))
+    rewrite(readme, "speed", _speed([ROOT / cfg.folder / f"{bench}.json" for bench in cfg.benches]))
 
 
 def _result(cfg: DictConfig, checkpoint: str, cell: DictConfig) -> dict | None:
     """The evaluation of one cell, from its JSON if that is of these weights and episodes; None if there is none."""
-    weights = CHECKPOINTS / checkpoint / "weights.safetensors"
-    if not weights.exists():
-        return None
-    sampling = "_".join(str(v) for v in cell.method.values())
-    path = ROOT / cfg.folder / f"{checkpoint}_{sampling}.json"
-    wanted = list(range(cfg.first_seed, cfg.first_seed + cfg.episodes))
-    if path.exists() and cfg.evaluate != "all":
-        found = json.loads(path.read_text())
-        if found["hashes"]["weights"] == sha256(weights) and found["seeds"] == wanted:
-            return found
-    if cfg.evaluate == "none":
-        return None
-    print(f"{checkpoint} {sampling}")
-    overrides = [f"run={weights.parent}", f"episodes={cfg.episodes}", f"first_seed={cfg.first_seed}", "video=false"]
-    overrides += [f"processes={cfg.processes}", f"out=runs/results/{path.stem}"]
-    overrides += [f"method.{key}={value}" for key, value in cell.method.items()]
-    _, folder = evaluate_run(compose("eval", overrides))
-    text = (folder / "eval.json").read_text()
-    write_atomic(path, text)
-    return json.loads(text)
+    wanted = Cell(CHECKPOINTS / checkpoint, OmegaConf.to_container(cell.method), cfg.first_seed, cfg.episodes)
+    return result_of(wanted, ROOT / cfg.folder, _configured, cfg.evaluate, cfg.processes)
+
+
+def _configured(overrides: list[str]) -> DictConfig:
+    print("eval.py", *overrides, flush=True)
+    return compose("eval", overrides)
 
 
 def _headline(cfg: DictConfig, task: str, results: dict[str, dict | None]) -> str:
@@ -120,17 +105,6 @@ def _rate(result: dict) -> str:
 
 def _latency(result: dict) -> str:
     return f"{1e3 * result['timing']['latency_median']:.0f} ms"
-
-
-def _rewrite(readme: Path, name: str, table: str) -> None:
-    """Replace what stands between the table's two markers."""
-    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    text = readme.read_text()
-    if begin not in text or end not in text:
-        raise ValueError(f"expected the markers {begin} and {end} in {readme}: put them where the table belongs")
-    head, rest = text.split(begin, 1)
-    tail = rest.split(end, 1)[1]
-    write_atomic(readme, f"{head}{begin}\n{table}\n{end}{tail}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import pytest
 from omegaconf import OmegaConf
 from tiny_runs import ROOT
 
+from ebt_policy.rollout.result import rewrite
+
 SCRIPT = runpy.run_path(str(ROOT / "scripts" / "results.py"))
 
 
@@ -31,10 +33,10 @@ def test_the_headline_names_its_cells_in_their_order():
 def test_only_what_stands_between_the_markers_is_rewritten(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("before <!-- t -->\nold\n<!-- /t --> after")
-    SCRIPT["_rewrite"](readme, "t", "new")
+    rewrite(readme, "t", "new")
     assert readme.read_text() == "before <!-- t -->\nnew\n<!-- /t --> after"
     with pytest.raises(ValueError, match="expected the markers <!-- u -->"):
-        SCRIPT["_rewrite"](readme, "u", "new")
+        rewrite(readme, "u", "new")
 
 
 def test_speeds_are_the_ratios_of_the_benches_beside_their_goals(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,10 @@ video { margin: 0 auto; cursor: pointer; border-radius: 6px; border: 1px solid v
 table { border-collapse: collapse; width: 100%; font-size: 13.5px; }
 td { padding: 3px 10px 3px 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
 td:first-child { color: var(--faint); width: 42%; }
+.grid td { overflow-wrap: normal; white-space: pre-line; }
+.grid td:first-child { width: auto; }
+.grid th { padding: 3px 10px 3px 0; text-align: left; color: var(--faint); font-weight: 600; vertical-align: bottom; }
+.wide { overflow-x: auto; }
 details { margin-top: 10px; }
 summary { cursor: pointer; color: var(--faint); }
 @media (max-width: 760px) { .two { grid-template-columns: minmax(0, 1fr); } }
@@ -74,6 +78,14 @@ def table(rows: Mapping[str, Any]) -> str:
     """Two columns of plain text."""
     cells = (f"<tr><td>{escape(str(k))}</td><td>{escape(str(v))}</td></tr>" for k, v in rows.items())
     return f"<table>{''.join(cells)}</table>" if rows else ""
+
+
+def grid(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Columns of plain text under their names; None is a dash. Nothing at all without rows."""
+    names = "".join(f"<th>{escape(name)}</th>" for name in head)
+    lines = ["".join(f"<td>{escape('-' if cell is None else str(cell))}</td>" for cell in row) for row in rows]
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<div class="wide"><table class="grid"><tr>{names}</tr>{body}</table></div>' if lines else ""
 
 
 def note(text: str) -> str:

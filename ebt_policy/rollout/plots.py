@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,6 +19,8 @@ from ebt_policy.rollout.stats import SuccessRate
 INK, FAINT, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 GOOD, BAD = "#2f6fb3", "#d9731a"  # told apart by colour-blind readers too
 ENERGY = "#7a4fb5"
+SEVERAL = (GOOD, BAD, "#3a9a6b", ENERGY, "#b0413e", FAINT)
+MARKERS = "osD^v*"
 CURVES = {  # key of the training log -> title; others follow under their own names
     "loss": "Training loss",
     "val_error": "Held-out action error",
@@ -129,10 +132,42 @@ def success_violins(rates: Mapping[str, SuccessRate]) -> Figure:
         axes.vlines(x, *(100 * end for end in rate.interval), color=INK, linewidth=1.2)
         axes.plot(x, 100 * rate.rate, color=GOOD, marker="o", markersize=4)
     axes.set_xticks(range(len(rates)), [f"{name}\n{r.successes}/{r.episodes}" for name, r in rates.items()])
-    axes.set_ylim(-2, 102)
+    lowest = min((rate.interval[0] for rate in rates.values()), default=0)
+    axes.set_ylim(max(100 * lowest - 10, -2), 102)  # rates near 100 % could not be told apart on the whole scale
     axes.set_ylabel("success, %")
     axes.grid(axis="x", visible=False)
     return figure
+
+
+def pareto(points: Sequence[dict], cost: str, label: str) -> Figure:
+    """Success in per cent of points (family, rate, interval and a cost each), and a line along their front.
+
+    Points whose cost is not known are left out.
+    """
+    figure, (axes,) = _figure(5.1, 3.4)
+    families = dict.fromkeys(p["family"] for p in points)
+    for i, (family, marker) in enumerate(zip(families, itertools.cycle(MARKERS), strict=False)):
+        own = [p for p in points if p["family"] == family and p[cost]]
+        x, y = [p[cost] for p in own], np.array([100 * p["rate"] for p in own])
+        ends = 100 * np.array([p["interval"] for p in own]).reshape(-1, 2).T  # (2, n)
+        colour = SEVERAL[i % len(SEVERAL)]
+        axes.errorbar(x, y, abs(ends - y), fmt=marker, color=colour, markersize=5, elinewidth=0.7, label=family)
+    best = front([p for p in points if p[cost]], cost)
+    axes.step([p[cost] for p in best], [100 * p["rate"] for p in best], where="post", color=INK, linewidth=1)
+    axes.set_xscale("log")
+    axes.set_xlabel(label)
+    axes.set_ylabel("success, %")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def front(points: Sequence[dict], cost: str) -> list[dict]:
+    """The Pareto front, cheapest first: points than which none succeeds more often at no more cost."""
+    found, best = [], -1.0
+    for point in sorted(points, key=lambda p: (p[cost], -p["rate"])):
+        if point["rate"] > best:
+            found, best = [*found, point], point["rate"]
+    return found
 
 
 def svg_uri(figure: Figure) -> str:

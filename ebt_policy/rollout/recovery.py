@@ -16,10 +16,9 @@ from itertools import combinations
 
 import numpy as np
 
-from ebt_policy.rollout.compare import holm, paired
+from ebt_policy.rollout.compare import FREE, holm, paired, refuse_unlike
 from ebt_policy.rollout.stats import SuccessRate, bootstrap_interval
 
-FREE = ("commit",)  # of the versions: hashes say whether the disturbances are the same
 WAYS = ("undisturbed", "disturbed")  # in which a case is played
 KEPT = ("seed", "success", "length", "digest", "report")  # of an episode's log
 
@@ -62,7 +61,7 @@ def collect(policies: Mapping[str, Sequence[dict]]) -> dict:
     """
     (one, facts), *others = ((name, _facts(blocks)) for name, blocks in policies.items())
     for other, found in others:
-        _check_alike(one, facts, other, found)
+        refuse_unlike(facts, found, f"the same benchmark of {one} and {other}")
     first = policies[one][0]
     episodes = {
         name: {way: [e for played in blocks for e in played[way]] for way in WAYS} for name, blocks in policies.items()
@@ -175,20 +174,6 @@ def _facts(blocks: Sequence[dict]) -> dict:
 
 def _about(played: dict) -> dict:
     return {key: played[key] for key in ("hashes", "config", "compute")}
-
-
-def _check_alike(one: str, a: dict, other: str, b: dict) -> None:
-    unlike = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k))
-    if unlike:
-        words = "; ".join(f"{k} {_short(a.get(k))} and {_short(b.get(k))}" for k in unlike)
-        raise ValueError(
-            f"expected the same benchmark of {one} and {other}, got {words}: run both again with the same settings"
-        )
-
-
-def _short(value) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:40]}...{text[-15:]}"
 
 
 def _success(episodes: Sequence[dict]) -> SuccessRate:

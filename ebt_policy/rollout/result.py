@@ -58,6 +58,17 @@ def describe(logs: Sequence[EpisodeLog], wall_seconds: float, processes: int = 1
     }
 
 
+def first(result: dict, count: int) -> dict:
+    """What `evaluate` would have given for the first `count` of its initial states alone."""
+    if count == len(result["seeds"]):
+        return result
+    timing = result["timing"]
+    rows = zip(result["episodes"][:count], timing["latency"], strict=False)
+    logs = [EpisodeLog(**episode, latency=latency) for episode, latency in rows]
+    part = describe(logs, math.nan, timing["processes"], result["compute"]["flops_per_chunk"])
+    return result | part | {"versions": result["versions"]}
+
+
 def write_result(path: str | Path, result: dict) -> Path:
     """Write the JSON whole or not at all, one line per episode; NaN and infinity become null."""
     sections = [f'"{key}": {_dump(value)}' for key, value in _finite(result).items()]
@@ -78,6 +89,17 @@ def write_atomic(path: str | Path, text: str) -> Path:
     finally:
         part.unlink(missing_ok=True)
     return path
+
+
+def rewrite(path: Path, name: str, text: str) -> None:
+    """Replace what stands between the markers <!-- name --> and <!-- /name --> of a file; ValueError without them."""
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    whole = path.read_text()
+    if begin not in whole or end not in whole:
+        raise ValueError(f"expected the markers {begin} and {end} in {path}: put them where the table belongs")
+    head, rest = whole.split(begin, 1)
+    tail = rest.split(end, 1)[1]
+    write_atomic(path, f"{head}{begin}\n{text}\n{end}{tail}")
 
 
 def versions() -> dict[str, str]:

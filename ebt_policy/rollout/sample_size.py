@@ -72,6 +72,16 @@ def paired_power(n: int, rate: float, other: float, alpha: float = 0.05, correla
     return float(binom.pmf(m, n, psi) @ rejects)
 
 
+def to_decide(n: int, width: float, of_episodes: float, margin: float) -> int | None:
+    """Initial states after which an interval is narrower than `margin`; None if no number of them makes it so.
+
+    n: initial states that gave an interval of `width`. of_episodes: what its width would be if the training runs were
+    these and no others; that part falls as 1 / sqrt(n), the rest stays, and the squares of both add up.
+    """
+    stays = max(width**2 - of_episodes**2, 0.0)
+    return None if stays >= margin**2 else ceil(n * of_episodes**2 / (margin**2 - stays))
+
+
 def _smallest(power_of, power: float) -> int:
     """Power grows with n but for small teeth: the first n from which a bisection finds it reached."""
     low, high = 1, 2

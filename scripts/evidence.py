@@ -1,0 +1,169 @@
+"""Judge every hypothesis by the committed checkpoints: evidence.json, a page, and the README's table of verdicts.
+
+python scripts/evidence.py evaluate=none      # only what has been evaluated
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+from hydra import compose
+from omegaconf import DictConfig, OmegaConf
+
+from ebt_policy.cli import explain, fail_cleanly
+from ebt_policy.rollout.evidence import (
+    Found,
+    Run,
+    check_alike,
+    check_seeds,
+    iso,
+    judge,
+    pareto_point,
+    task_table,
+    with_steps_taken,
+)
+from ebt_policy.rollout.evidence_page import readme_table, write_page
+from ebt_policy.rollout.result import rewrite, versions, write_result
+from ebt_policy.train.cells import WEIGHTS, Cell, parameters, result_of, training_runs
+from ebt_policy.train.evaluate import sha256
+
+ROOT = Path(__file__).resolve().parent.parent
+Measure = Callable[[Path, dict, int], Run | None]  # (checkpoint, sampling, episodes) -> its evaluation
+EPISODE = ("seed", "success", "length", "report", "signals")  # what is kept of an episode
+
+
+@hydra.main(config_path="../configs", config_name="evidence", version_base="1.3")
+@fail_cleanly
+def main(cfg: DictConfig) -> None:
+    cfg = OmegaConf.to_container(cfg, resolve=True)
+    folder, measure = ROOT / cfg["folder"], measuring(cfg)
+    densities = _read(ROOT / cfg["results"] / "densities.json") or {"rows": []}
+    found = Found(cells(cfg, measure), recovered(cfg, folder), monitored(cfg, folder), by_density(densities))
+    hypotheses = {name: judge(hypothesis, found) for name, hypothesis in cfg["hypotheses"].items()}
+    evidence = {
+        "hypotheses": hypotheses,
+        "tasks": {task: task_table(methods) for task, methods in found.cells.items()},
+        "dynamic": dynamic(cfg, measure),
+        "recovery": {task: recovery_section(cfg, task, result) for task, result in found.recovered.items()},
+        "monitors": {
+            name: {"signals": monitor and monitor["signals"], "command": monitor_command(cfg, name)}
+            for name, monitor in found.monitors.items()
+        },
+        "densities": densities["rows"],
+        "settings": cfg,
+        "versions": versions(),
+    }
+    write_result(folder / "evidence.json", evidence)
+    evidence = json.loads((folder / "evidence.json").read_text())  # the page says what the file does
+    print(f"-> {write_page(folder, evidence)}")
+    rewrite(ROOT / cfg["readme"], "evidence", readme_table(evidence["hypotheses"]))
+    for name, hypothesis in hypotheses.items():
+        print(f"{name}: {hypothesis['verdict']}")
+
+
+def measuring(cfg: dict) -> Measure:
+    def configure(overrides: list[str]) -> DictConfig:
+        print("eval.py", *overrides, flush=True)
+        return compose("eval", overrides)
+
+    def measure(checkpoint: Path, sampling: dict, episodes: int) -> Run | None:
+        cell = Cell(checkpoint, sampling, cfg["first_seed"], episodes)
+        result = result_of(cell, ROOT / cfg["results"], configure, cfg["evaluate"], cfg["processes"])
+        return None if result is None else Run(checkpoint.name, result)
+
+    return measure
+
+
+def cells(cfg: dict, measure: Measure) -> dict[str, dict[str, list[Run]]]:
+    """Task -> method -> training runs; ValueError if those of a task were not evaluated alike."""
+    found = {}
+    for task, episodes in cfg["tasks"].items():
+        found[task] = {}
+        for method, how in cfg["methods"].items():
+            checkpoints = training_runs(ROOT / cfg["checkpoints"], how["run"].format(task=task))[: how.get("most")]
+            runs = [measure(checkpoint, how["sampling"], episodes) for checkpoint in checkpoints]
+            found[task][method] = [run for run in runs if run]
+            check_seeds(found[task][method])
+        check_alike([run for runs in found[task].values() for run in runs])
+    return found
+
+
+def dynamic(cfg: dict, measure: Measure) -> dict:
+    """Every way to sample one checkpoint of each family; points and rows of equal cost."""
+    settings, found = cfg["dynamic"], []
+    for family, how in settings["families"].items():
+        for checkpoint in training_runs(ROOT / cfg["checkpoints"], how["run"].format(task=settings["task"]))[:1]:
+            runs = [(s, measure(checkpoint, s, settings["episodes"])) for s in how["samplings"]]
+            found += [(family, sampling, run, parameters(checkpoint)) for sampling, run in runs if run]
+    check_alike([run for _, _, run, _ in found])
+    points = with_steps_taken([pareto_point(*row) for row in found])
+    reference = settings["reference"]
+    rows = iso(points, reference["family"], reference["sampling"])
+    return {"task": settings["task"], "episodes": settings["episodes"], "points": points, "iso": rows}
+
+
+def recovered(cfg: dict, folder: Path) -> dict[str, dict | None]:
+    """Task -> what scripts/recover.py found; None if it is not there, or was of other weights."""
+    found = {}
+    for task in cfg["recovery"]["tasks"]:
+        result = _read(folder / f"recover_{task}.json")
+        known = [m for m in (result or {"policies": ()})["policies"] if m in cfg["methods"]]
+        current = all(_is_of(result["policies"][m], _checkpoint(cfg, m, task)) for m in known)
+        found[task] = result if current else None
+    return found
+
+
+def recovery_section(cfg: dict, task: str, result: dict | None) -> dict:
+    shown = {key: result[key] for key in ("policies", "tests", "versions")} if result else {"policies": {}}
+    file = f"{cfg['folder']}/recover_{task}.json"
+    return shown | {"command": f"python scripts/recover.py compare={task} json={file}"}
+
+
+def monitored(cfg: dict, folder: Path) -> dict[str, dict | None]:
+    """Checkpoint -> what scripts/monitor.py found, of these weights; new ones are kept in monitor_<checkpoint>.json."""
+    found = {}
+    for name in (run.format(task=task) for task in cfg["monitors"]["tasks"] for run in cfg["monitors"]["runs"]):
+        checkpoint, path = ROOT / cfg["checkpoints"] / name, folder / f"monitor_{name}.json"
+        new = _read(ROOT / "runs" / "monitor" / name / "monitor.json")
+        if new and "signals" in new and _is_of(new, checkpoint):
+            write_result(path, _slim(new))
+        kept = _read(path)
+        found[name] = kept if kept and _is_of(kept, checkpoint) else None
+    return found
+
+
+def monitor_command(cfg: dict, name: str) -> str:
+    where = f"run={cfg['checkpoints']}/{name} out=runs/monitor/{name}"
+    return f"python scripts/monitor.py {where} {cfg['monitors']['settings']}"
+
+
+def by_density(densities: dict) -> dict[tuple[str, str], dict]:
+    samples = int(densities["settings"]["samples"]) if densities["rows"] else 0
+    return {(row["objective"], row["density"]): row | {"samples": samples} for row in densities["rows"]}
+
+
+def _checkpoint(cfg: dict, method: str, task: str) -> Path:
+    return ROOT / cfg["checkpoints"] / cfg["methods"][method]["run"].format(task=task)
+
+
+def _is_of(result: dict, checkpoint: Path) -> bool:
+    weights = checkpoint / WEIGHTS
+    return weights.exists() and result["hashes"]["weights"] == sha256(weights)
+
+
+def _slim(result: dict) -> dict:
+    """Without the plans' logs, which nothing here reads."""
+    episodes = [{key: episode[key] for key in EPISODE if key in episode} for episode in result["episodes"]]
+    return {k: v for k, v in result.items() if k != "timing"} | {"episodes": episodes}
+
+
+def _read(path: Path) -> dict | None:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+if __name__ == "__main__":
+    explain("evidence", __doc__)
+    main()
