@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -102,6 +103,22 @@ def flops_per_chunk(policy, obs: dict[str, torch.Tensor] | None = None) -> int:
     return counter.total
 
 
+def flops_per_update(module: torch.nn.Module, batch) -> float:
+    """Floating-point operations of one update of a task module: loss(batch), second order included, and its backward.
+
+    The mean over the numbers of steps that a training walk may draw. Counts matrix products, not elementwise work.
+    """
+    walk = getattr(module.model, "train_walk", None)
+    if walk is None:
+        return float(_loss_flops(module, batch))
+    totals = []
+    for steps in range(walk.steps, walk.steps + walk.extra_steps + 1):
+        module.model.train_walk = replace(walk, steps=steps, extra_steps=0)
+        totals.append(_loss_flops(module, batch))
+    module.model.train_walk = walk
+    return float(np.mean(totals))
+
+
 def versions() -> dict[str, str]:
     """What made the numbers: Python, the packages that matter, the processor, the commit if this is a git checkout."""
     found = {"python": platform.python_version()}
@@ -126,6 +143,14 @@ class _FlopCounter(TorchDispatchMode):
         if (flops := flop_registry.get(func.overloadpacket)) is not None:
             self.total += flops(*args, **(kwargs or {}), out_val=out)
         return out
+
+
+def _loss_flops(module: torch.nn.Module, batch) -> int:
+    # plain attention, because torch has no count of the fused one on a CPU
+    with torch.compiler.set_stance("force_eager"), sdpa_kernel(SDPBackend.MATH), _FlopCounter() as counter:
+        module.loss(batch).total.backward()
+    module.zero_grad()
+    return counter.total
 
 
 def _summary(logs: Sequence[EpisodeLog]) -> dict:
