@@ -151,6 +151,7 @@ def power_laws(cells: Sequence[dict], laws: Mapping[str, Mapping[str, PowerLaw]]
         axes.yaxis.set_major_locator(LogLocator(subs=np.arange(1, 10, 0.25)))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:.3g}"))
         axes.yaxis.set_minor_locator(LogLocator(subs=[]))
+        axes.tick_params(which="minor", colors=FAINT, labelsize=8, length=2)
         axes.legend(frameon=False, fontsize=7.5)
     return figure
 
