@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 from ebt_policy.bench import Ratio, Times, interleave, ratios_table, save, times_table, untrained
 from ebt_policy.cli import fail_cleanly
 from ebt_policy.core.model import set_act
-from ebt_policy.rollout.evaluation import flops_per_chunk
+from ebt_policy.rollout.flops import flops_per_chunk
 from ebt_policy.tasks.robot import Policy
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"

@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 
+from ebt_policy.rollout.powerlaw import PowerLaw
 from ebt_policy.rollout.stats import SuccessRate
 
 INK, FAINT, GRID = "#1f2933", "#7b8794", "#e4e7eb"
@@ -168,6 +170,26 @@ def front(points: Sequence[dict], cost: str) -> list[dict]:
         if point["rate"] > best:
             found, best = [*found, point], point["rate"]
     return found
+
+
+def power_laws(cells: Sequence[dict], laws: Mapping[str, Mapping[str, PowerLaw]]) -> Figure:
+    """Held-out loss against each quantity of `laws` (quantity -> method -> law): cells, and laws with their bands."""
+    figure, panels = _figure(5.1 * len(laws), 3.4, 1, len(laws))
+    for axes, (quantity, by_method) in zip(panels, laws.items(), strict=True):
+        for (method, law), colour in zip(by_method.items(), (GOOD, BAD, ENERGY), strict=False):
+            own = [(cell[quantity], cell["val_loss"]) for cell in cells if cell["method"] == method]
+            axes.plot(*np.array(own).T, "o", color=colour, markersize=3.5, alpha=0.6)
+            x = np.geomspace(law.x[0], law.x[-1], 50)
+            axes.plot(x, law(x), color=colour, linewidth=1.2, label=f"{method}, exponent {law.exponent:.3g}")
+            if (band := law.band(x)) is not None:
+                axes.fill_between(x, *band, color=colour, alpha=0.15, linewidth=0)
+        axes.set(xscale="log", yscale="log", xlabel=quantity, ylabel="held-out loss, nats a token")
+        axes.yaxis.set_major_locator(LogLocator(subs=np.arange(1, 10, 0.25)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:.3g}"))
+        axes.yaxis.set_minor_locator(LogLocator(subs=[]))
+        axes.tick_params(which="minor", colors=FAINT, labelsize=8, length=2)
+        axes.legend(frameon=False, fontsize=7.5)
+    return figure
 
 
 def svg_uri(figure: Figure) -> str:

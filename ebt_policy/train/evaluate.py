@@ -20,7 +20,8 @@ from tqdm import tqdm
 from ebt_policy.data.robomimic import infer_spec
 from ebt_policy.data.spec import Spec
 from ebt_policy.rollout.agent import Agent, ChunkedAgent
-from ebt_policy.rollout.evaluation import evaluate, flops_per_chunk
+from ebt_policy.rollout.evaluation import evaluate
+from ebt_policy.rollout.flops import flops_per_chunk
 from ebt_policy.rollout.replan import ReplanningAgent
 from ebt_policy.rollout.report import write_report
 from ebt_policy.rollout.result import write_result

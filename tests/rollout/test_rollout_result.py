@@ -8,7 +8,8 @@ import pytest
 import torch
 from toy_rollout import POINT, ToyPolicy, toy_agent
 
-from ebt_policy.rollout.evaluation import evaluate, flops_per_chunk
+from ebt_policy.rollout.evaluation import evaluate
+from ebt_policy.rollout.flops import flops_per_chunk
 from ebt_policy.rollout.result import EpisodeLog, describe, write_atomic, write_result
 from ebt_policy.rollout.stats import SuccessRate, success_interval
 

@@ -9,7 +9,7 @@ from tiny_runs import compose_train
 
 from ebt_policy.data.store import open_episodes
 from ebt_policy.data.windows import WindowDataset
-from ebt_policy.rollout.evaluation import flops_per_chunk
+from ebt_policy.rollout.flops import flops_per_chunk
 from ebt_policy.train import build
 from ebt_policy.train.run import train_run
 

@@ -24,10 +24,12 @@ def prepare(cfg: DictConfig) -> Work:
     task = cfg.task
     data = packed(task.corpus, task.years, task.vocabulary, cfg.validation, Path(task.cache))
     facts = {"spec": {"vocabulary": task.vocabulary, "context": task.context}, "data": data.facts}
-    held_out = TextRows(data.held_out, task.context)
+    held_out, tokens = TextRows(data.held_out, task.context), task.get("tokens")
+    if tokens is not None and not 0 < tokens <= len(data.train):
+        raise ValueError(f"expected task.tokens of 1 to {len(data.train)}, which is the training text; got {tokens}")
     return Work(
         facts=facts,
-        examples=TextRows(data.train, task.context),
+        examples=TextRows(data.train[:tokens], task.context),
         build=partial(language_model, cfg, training=True),
         evals=(Perplexity(held_out, bytes_per_token=data.facts["held_out"]["bytes_per_token"]),),
         files={"tokenizer.json": data.tokenizer},
