@@ -46,12 +46,13 @@ def main(cfg: DictConfig) -> None:
     runs = list(dict.fromkeys([*cfg.runs, *([cfg.judge] if cfg.judge else [])]))
     data = check(settings, runs)
     tokenizer = load_language_model(runs[0])[1]
+    texts = pieces(tokenizer)
     corpora = list(read(runs[0], tokenizer, settings["corpora"], cfg.rows))
     judged = distances(think_about(corpora, cfg.judge)) if cfg.judge else None
     sections = {"rows": [], "relations": [], "signals": []}
     for run in cfg.runs:
         found = think_about(corpora, run, cfg.steps, max(cfg.candidates), **act)
-        for name, rows in described(found, judged or distances(found), tokenizer, cfg.candidates).items():
+        for name, rows in described(found, judged or distances(found), cfg.candidates, texts).items():
             sections[name] += [{"run": run} | row for row in rows]
     hashes = {"data": data} | {run: sha256(Path(run) / "weights.safetensors") for run in runs}
     result = {"run": settings} | sections | {"hashes": hashes, "versions": versions()}
@@ -74,11 +75,11 @@ def check(settings: dict, runs: Sequence[str]) -> str:
 
 def read(run: str, tokenizer: Tokenizer, others: Sequence[dict], rows: int) -> Iterator[Corpus]:
     """What the run held out, then the other corpora, as far as they have rows to measure."""
-    context, end = load_config(Path(run)).spec.context, tokenizer.token_to_id(END)
-    yield Corpus(HOME, Excerpt.of(held_out_text(run), context, rows, end))
+    cut = (load_config(Path(run)).spec.context, rows, tokenizer.token_to_id(END), bytes_of(tokenizer))
+    yield Corpus(HOME, Excerpt.of(held_out_text(run), *cut))
     for seed, other in enumerate(others, 1):
         name = " ".join([other["corpus"], "-".join(map(str, other.get("years") or ()))]).strip()
-        yield Corpus(name, Excerpt.of(other_text(run, tokenizer, **other), context, rows, end), seed)
+        yield Corpus(name, Excerpt.of(other_text(run, tokenizer, **other), *cut), seed)
 
 
 def think_about(
@@ -89,20 +90,21 @@ def think_about(
 
 
 def described(
-    found: Sequence[Thinking], away: Sequence[Estimate], tokenizer: Tokenizer, candidates: Sequence[int]
+    found: Sequence[Thinking], away: Sequence[Estimate], candidates: Sequence[int], texts: Sequence[str]
 ) -> dict[str, list[dict]]:
-    """Rows of every section for one run, whose corpora are so far from home."""
+    """Rows of every section for one run, whose corpora are so far from home; texts (V,) of tokens."""
     rows, signals = [], []
     for thinking, distance in zip(found, away, strict=True):
         told = {"corpus": thinking.corpus.name}
-        rows += [told | {"degree": distance.told()} | row for row in thinking.rows(candidates, bytes_of(tokenizer))]
-        signals += [told | row for row in thinking.signals(pieces(tokenizer))]
+        rows += [told | {"degree": distance.told()} | row for row in thinking.rows(candidates)]
+        signals += [told | row for row in thinking.signals(texts)]
     return {"rows": rows, "relations": relations(found, away), "signals": signals}
 
 
 def summary(result: dict) -> str:
-    """Three tables: gains by corpus, whether they grow with the degree, and what signals foretell."""
-    return "\n\n".join([_gains(result["rows"]), _relations(result["relations"]), _signals(result["signals"])])
+    """Three tables: gains by corpus, whether they grow with the degree, and what signals foretell at home."""
+    at_home = [row for row in result["signals"] if row["corpus"] == HOME]
+    return "\n\n".join([_gains(result["rows"]), _relations(result["relations"]), _signals(at_home)])
 
 
 def _gains(rows: Sequence[dict]) -> str:
@@ -131,7 +133,7 @@ def _relations(rows: Sequence[dict]) -> str:
 def _signals(rows: Sequence[dict]) -> str:
     lines = [
         [
-            f"{row['run']}, {row['corpus']}, {row['signal']}",
+            f"{row['run']}, {row['signal']}",
             _figure(row["raw"]),
             _figure(row["calibrated"]),
             f"{row['place_alone']['value']:.2f}",

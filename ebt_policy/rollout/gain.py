@@ -2,7 +2,9 @@
 
     base, thought   cross-entropy of the same rows (n,) with the least thinking and with more, nats a token
     gain            100 (1 - exp(mean(thought - base))), the per cent by which perplexity falls
-    degree          exp(mean loss here - mean loss on held-out text of the training corpus), 1 on such text
+    bits            of a byte of text: sum of losses / (ln 2 * bytes). Tokens of strange text are short and so easy to
+                    guess, wherefore texts are compared by bytes and not by tokens
+    degree          2^(bits here - bits on held-out text of the training corpus), the ratio of perplexities of a byte
     relation        Spearman's rho between degree and gain, over a few sets of data
 
 Intervals are 95 %, by resampling whole documents, as rows of one document are alike. A relation has two: for these very
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import atanh, nan, sqrt, tanh
+from math import atanh, log, nan, sqrt, tanh
 
 import numpy as np
 from scipy.stats import norm, rankdata
@@ -53,6 +55,12 @@ def perplexity(loss: np.ndarray, groups: np.ndarray, seed: int = 0) -> Estimate:
     return Estimate(float(np.exp(found.value)), np.exp(found.draws))
 
 
+def bits(loss: np.ndarray, size: np.ndarray, groups: np.ndarray, seed: int = 0) -> Estimate:
+    """A byte, of rows with these cross-entropies (n,) in all and this many bytes (n,)."""
+    nats, length = mean(loss, groups, seed), mean(size, groups, seed)
+    return Estimate(nats.value / length.value / log(2), nats.draws / length.draws / log(2))
+
+
 def gain(base: np.ndarray, thought: np.ndarray, groups: np.ndarray, seed: int = 0) -> Estimate:
     """Per cent of perplexity, of cross-entropies (n,) of the same rows."""
     ratio = perplexity(thought - base, groups, seed)
@@ -60,8 +68,8 @@ def gain(base: np.ndarray, thought: np.ndarray, groups: np.ndarray, seed: int = 
 
 
 def degree(here: Estimate, at_home: Estimate) -> Estimate:
-    """How far from home, of two perplexities."""
-    return Estimate(here.value / at_home.value, here.draws / at_home.draws)
+    """How far from home, of the bits of a byte here and there."""
+    return Estimate(2 ** (here.value - at_home.value), 2 ** (here.draws - at_home.draws))
 
 
 def relation(degrees: Sequence[Estimate], gains: Sequence[Estimate]) -> dict:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ebt_policy.rollout.difficulty import difficulty, places
-from ebt_policy.rollout.gain import Estimate, degree, gain, perplexity, relation
+from ebt_policy.rollout.gain import Estimate, bits, degree, gain, perplexity, relation
 from ebt_policy.tasks.text import LanguageModel
 from ebt_policy.tasks.think import Answer, Excerpt, answer, trained_steps
 
@@ -32,6 +31,11 @@ class Thinking:
     def perplexity(self, steps: int, candidates: int = 1) -> Estimate:
         return perplexity(self._losses(steps, candidates), self.corpus.excerpt.document, self.corpus.seed)
 
+    def bits(self, steps: int, candidates: int = 1) -> Estimate:
+        """A byte."""
+        excerpt, losses = self.corpus.excerpt, self._losses(steps, candidates)
+        return bits(losses * (excerpt.ids.shape[1] - 1), excerpt.bytes, excerpt.document, self.corpus.seed)
+
     def gain(self, steps: int, candidates: int = 1) -> Estimate:
         """Per cent of perplexity, over the fewest steps and one candidate."""
         base, thought = self._losses(self.fewest), self._losses(steps, candidates)
@@ -50,10 +54,9 @@ class Thinking:
         """Candidates."""
         return len(self.answers[self.fewest].loss)
 
-    def rows(self, candidates: Sequence[int], lengths: np.ndarray) -> list[dict]:
-        """A row for every number of steps and of candidates that there is; lengths (V,): bytes of each token."""
-        size = int(lengths[self.corpus.excerpt.ids[:, 1:]].sum())
-        return [self._row(k, n, size) for k in self.answers for n in candidates if n <= self.most]
+    def rows(self, candidates: Sequence[int]) -> list[dict]:
+        """A row for every number of steps and of candidates that there is, and for one candidate; rising."""
+        return [self._row(k, n) for k in self.answers for n in sorted({1, *candidates}) if n <= self.most]
 
     def signals(self, pieces: Sequence[str]) -> list[dict]:
         """How well energy and entropy foretell cross-entropy after the trained steps; pieces (V,): texts of tokens."""
@@ -69,12 +72,12 @@ class Thinking:
     def _losses(self, steps: int, candidates: int = 1) -> np.ndarray:
         return self.answers[steps].best(candidates).mean(1)  # (n,)
 
-    def _row(self, steps: int, candidates: int, size: int) -> dict:
-        bits = self.answers[steps].best(candidates).sum(dtype=float) / math.log(2) / size
-        row = {"steps": steps, "candidates": candidates}
-        row |= {"perplexity": self.perplexity(steps, candidates).told(), "bits_per_byte": bits}
-        thinks = (steps, candidates) != (self.fewest, 1)
-        return row | {"gain": self.gain(steps, candidates).told() if thinks else None}
+    def _row(self, steps: int, candidates: int) -> dict:
+        way = {"steps": steps, "candidates": candidates}
+        least = way == {"steps": self.fewest, "candidates": 1}
+        figures = {"perplexity": self.perplexity(**way), "bits_per_byte": self.bits(**way)}
+        figures |= {"gain": None if least else self.gain(**way)}
+        return way | {name: figure and figure.told() for name, figure in figures.items()}
 
 
 def think(model: LanguageModel, corpus: Corpus, steps: Sequence[int] = (), candidates: int = 1) -> Thinking:
@@ -87,7 +90,7 @@ def think(model: LanguageModel, corpus: Corpus, steps: Sequence[int] = (), candi
 
 def distances(thinkings: Sequence[Thinking]) -> list[Estimate]:
     """Degrees of the corpora of one model, by its fewest steps; home comes first."""
-    found = [thinking.perplexity(thinking.fewest) for thinking in thinkings]
+    found = [thinking.bits(thinking.fewest) for thinking in thinkings]
     return [degree(here, found[0]) for here in found]
 
 

@@ -29,13 +29,15 @@ class Excerpt:
 
     ids: Tensor  # (n, T+1)
     document: np.ndarray  # (n,)
+    bytes: np.ndarray  # (n,) of the last T tokens
 
     @classmethod
-    def of(cls, tokens: np.ndarray, context: int, count: int, end: int) -> Excerpt:
-        """At most `count` rows; `end` is the token before every document."""
+    def of(cls, tokens: np.ndarray, context: int, count: int, end: int, lengths: np.ndarray) -> Excerpt:
+        """At most `count` rows; `end` is the token before every document, lengths (V,) the bytes of each token."""
         rows = TextRows(tokens, context)
         index = evenly(len(rows), count)
-        return cls(rows.batch(index).ids, np.cumsum(tokens == end)[index * context])
+        ids = rows.batch(index).ids
+        return cls(ids, np.cumsum(tokens == end)[index * context], lengths[ids[:, 1:]].sum(1))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from tiny_runs import script
 from ebt_policy.core import EBT, ActConfig, CrossEntropy, DescentConfig, OwnIterates
 from ebt_policy.data.text import bytes_of, pieces, train_tokenizer
 from ebt_policy.rollout.difficulty import PLACES, difficulty, places
-from ebt_policy.rollout.gain import degree, gain, known, perplexity, rank_interval, relation, spearman
+from ebt_policy.rollout.gain import bits, degree, gain, known, perplexity, rank_interval, relation, spearman
 from ebt_policy.rollout.stats import bootstrap_interval
 from ebt_policy.rollout.thinking import Corpus, distances, relations, think
 from ebt_policy.tasks.text import LanguageModel
@@ -19,6 +19,7 @@ from ebt_policy.tasks.think import Answer, Excerpt, answer
 from ebt_policy.train.run import train_run
 
 VOCABULARY, CONTEXT = 11, 6
+LETTERS = np.full(VOCABULARY, 2)  # bytes of each token
 COUNTING = torch.arange(200) % VOCABULARY  # the next token is one more
 
 
@@ -44,7 +45,7 @@ def knowing(sign=-1.0, step_size=1e-6, steps=1, state="simplex") -> LanguageMode
 
 
 def excerpt(count=8, tokens=COUNTING) -> Excerpt:
-    return Excerpt.of(tokens.numpy(), CONTEXT, count, end=0)
+    return Excerpt.of(tokens.numpy(), CONTEXT, count, end=0, lengths=LETTERS)
 
 
 # the best of N
@@ -80,9 +81,9 @@ def test_a_candidate_without_a_number_for_its_energy_is_never_chosen():
 
 def test_a_model_without_energies_answers_once():
     found = think(make("transformer", context=CONTEXT), Corpus("counting", excerpt()), steps=[1, 2, 4], candidates=4)
-    (row,) = found.rows([1, 2, 4], np.ones(VOCABULARY, dtype=int))
+    (row,) = found.rows([1, 2, 4])
     assert (row["steps"], row["candidates"], row["gain"]) == (1, 1, None)
-    assert row["bits_per_byte"] == pytest.approx(np.log2(row["perplexity"]["value"]))
+    assert row["bits_per_byte"]["value"] == pytest.approx(np.log2(row["perplexity"]["value"]) / 2)
     assert relations([found], distances([found])) == []
 
 
@@ -91,8 +92,9 @@ def test_a_model_without_energies_answers_once():
 
 def test_an_excerpt_knows_which_document_each_row_begins_in():
     tokens = torch.tensor([0, 5, 5, 5, 5, 0, 5, 5, 0, 0, 5, 5, 5, 5, 5, 5, 5, 5, 0])
-    found = Excerpt.of(tokens.numpy(), 3, 10, end=0)
+    found = Excerpt.of(tokens.numpy(), 3, 10, end=0, lengths=np.array([0, 1, 1, 1, 1, 3]))
     assert found.document.tolist() == [1, 1, 2, 4, 4, 4] and found.ids.shape == (6, 4)
+    assert found.bytes.tolist() == [9, 6, 3, 9, 9, 6]
 
 
 def test_equal_corpora_are_at_degree_one_and_a_flat_model_is_at_its_vocabulary():
@@ -107,7 +109,14 @@ def test_the_gain_is_the_per_cent_by_which_perplexity_falls():
     base, documents = np.log([4.0, 16.0, 8.0]), np.array([0, 0, 1])
     found = gain(base, base + np.log(0.9), documents)
     assert found.value == pytest.approx(10) and found.told()["interval"] == pytest.approx([10, 10])
-    assert degree(perplexity(base, documents), perplexity(base - np.log(2), documents)).value == pytest.approx(2)
+    assert perplexity(base, documents).value == pytest.approx(8)
+
+
+def test_the_degree_is_the_ratio_of_perplexities_of_a_byte():
+    loss, documents = np.log([4.0, 16.0]), np.array([0, 1])
+    home, away = bits(loss, np.array([3, 3]), documents), bits(loss, np.array([1, 1]), documents)
+    assert home.value == pytest.approx(1) and away.value == pytest.approx(3)
+    assert degree(away, home).value == pytest.approx(4) and degree(home, home).told()["interval"] == [1, 1]
 
 
 def test_resampling_documents_doubts_more_than_resampling_their_rows():
