@@ -16,7 +16,7 @@ from ebt_policy.bench import table
 from ebt_policy.cli import explain, fail_cleanly
 from ebt_policy.data.split import evenly
 from ebt_policy.rollout.gallery import write_gallery
-from ebt_policy.rollout.restore import measure
+from ebt_policy.rollout.restore import gains, measure
 from ebt_policy.rollout.result import versions, write_result
 from ebt_policy.tasks.image import to_unit
 from ebt_policy.train.evaluate import sha256
@@ -32,12 +32,14 @@ def main(cfg: DictConfig) -> None:
     denoiser, data = load_denoiser(run, **act)
     pixels = torch.from_numpy(data.held_out.pixels)
     sigmas = [*settings["inside"], *settings["outside"]]
-    rows = measure(denoiser, to_unit(pixels[evenly(len(pixels), cfg.images)]), sigmas, settings["steps"])
+    truth, ways = to_unit(pixels[evenly(len(pixels), cfg.images)]), (settings["steps"], settings["candidates"])
+    rows = measure(denoiser, truth, sigmas, *ways, cfg.spread)
     for row in rows:
         row["inside"] = row["sigma"] in settings["inside"]
     result = {
         "run": settings | {"act": str(denoiser.model.act)},
         "rows": rows,
+        "gains": gains(rows),
         "hashes": {"weights": sha256(run / "weights.safetensors"), "data": data.facts["hash"]},
         "versions": versions(),
     }
@@ -45,17 +47,35 @@ def main(cfg: DictConfig) -> None:
     shown = to_unit(pixels[evenly(len(pixels), cfg.pictures)])
     write_gallery(folder / "gallery.html", f"{run.resolve().name}: restored images", denoiser, shown, result, sigmas)
     print(_table(rows))
+    print(_gains(result["gains"]))
     print(f"-> {folder}")
 
 
 def _table(rows: list[dict]) -> str:
-    head = ["sigma, steps", "evaluations", "PSNR dB", "MSE", "SSIM"]
+    head = ["sigma, steps, candidates", "evaluations", "PSNR dB", "MSE", "SSIM"]
     lines = []
     for row in rows:
         where = "" if row["inside"] else " (outside)"
         figures = [_figure(row[name]) for name in ("psnr", "mse", "ssim")]
-        lines.append([f"{row['sigma']:g}{where}, {row['steps']}", f"{row.get('network_evaluations', 0):g}", *figures])
+        name = f"{row['sigma']:g}{where}, {row['steps']}, {row['candidates']}"
+        lines.append([name, f"{row.get('network_evaluations', 0):g}", *figures])
     return table(head, lines)
+
+
+def _gains(rows: list[dict]) -> str:
+    """A line per number of steps and candidates, a column per noise level."""
+    if not rows:
+        return ""
+    lines = [
+        [
+            f"{row['steps']}, {row['candidates']}",
+            *(f"{found['value']:+.2f}" for found in row["gain_db"].values()),
+            "{:.2f} [{:.2f}, {:.2f}]".format(row["spearman"], *row["interval_of_these_sets"]),
+        ]
+        for row in rows
+    ]
+    head = [f"steps, candidates: dB over {rows[0]['over_steps']} step", *rows[0]["gain_db"]]
+    return "\n" + table([*head, "Spearman with sigma"], lines)
 
 
 def _figure(value: dict) -> str:

@@ -142,6 +142,17 @@ def encode(tokenizer: Tokenizer, text: str) -> list[int]:
     return ids
 
 
+def pieces(tokenizer: Tokenizer) -> list[str]:
+    """The text of each token (V,), U+FFFD for part of a letter, nothing for END."""
+    return [tokenizer.decode([i]) for i in range(tokenizer.get_vocab_size())]
+
+
+def bytes_of(tokenizer: Tokenizer) -> np.ndarray:
+    """How many bytes of text (V,) each token stands for; END for none."""
+    tokens = (tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size()))
+    return np.array([0 if token == END else len(token) for token in tokens])  # byte-level: a letter for each byte
+
+
 def tokenizers():
     """The tokenizers library, which only text needs."""
     try:

@@ -21,7 +21,7 @@ def write_gallery(
     path: Path, title: str, denoiser: Denoiser, truth: Tensor, result: dict, sigmas: Sequence[float]
 ) -> Path:
     """truth (n, C, S, S): the images to show; result: with the `rows` of `measure`, whose steps are shown too."""
-    rows = result["rows"]
+    rows = [row for row in result["rows"] if row["candidates"] == 1]
     steps = sorted({row["steps"] for row in rows} - {0})
     body = [f"<h1>{page.escape(title)}</h1>", page.section("Quality", page.image(plots.svg_uri(curves(rows)), "PSNR"))]
     for sigma in sigmas:

@@ -7,24 +7,54 @@ MSE, as often reported, is lower. Noise is the same for every method and number 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 from torch import Tensor
 
+from ebt_policy.rollout.gain import Estimate, known, mean, relation
 from ebt_policy.rollout.stats import bootstrap_interval
 from ebt_policy.tasks.image import Denoiser, Restored, add_noise, psnr, restore, squared_errors
 
 
-def measure(denoiser: Denoiser, truth: Tensor, sigmas: Sequence[float], steps: Sequence[int]) -> list[dict]:
-    """truth (n, C, S, S) in [-1, 1] -> a row per sigma and number of steps; 0 steps is the noised image itself."""
+def measure(
+    denoiser: Denoiser,
+    truth: Tensor,
+    sigmas: Sequence[float],
+    steps: Sequence[int],
+    candidates: Sequence[int] = (1,),
+    spread: float = 0.1,
+) -> list[dict]:
+    """truth (n, C, S, S) in [-1, 1] -> a row per sigma, number of steps and of candidates (see `restore`).
+
+    0 steps is the noised image itself.
+    """
     rows = []
     for sigma in sigmas:
         noised = add_noise(truth, sigma)
-        rows.append({"sigma": sigma, "steps": 0} | _quality(noised, truth))
-        for count in steps:
-            restored = restore(denoiser, noised, sigma, count)
-            rows.append({"sigma": sigma, "steps": count} | _cost(restored) | _quality(restored.images, truth))
+        rows.append({"sigma": sigma, "steps": 0, "candidates": 1} | _quality(noised, truth))
+        for count, many in product(steps, candidates):
+            restored = restore(denoiser, noised, sigma, count, many, spread)
+            row = {"sigma": sigma, "steps": count, "candidates": many}
+            rows.append(row | _cost(restored) | _quality(restored.images, truth))
     return rows
+
+
+def gains(rows: Sequence[dict]) -> list[dict]:
+    """What thinking gains at each noise level, in dB of PSNR over the fewest steps, and whether it grows with sigma.
+
+    rows: of `measure`. Images are paired and resampled alike at every level.
+    """
+    walked = [row for row in rows if row["steps"]]
+    sigmas, cells = sorted({row["sigma"] for row in walked}), {_cell(row): row for row in walked}
+    least, *ways = sorted({_cell(row)[1:] for row in walked})
+    found = []
+    for steps, candidates in ways:
+        gained = [_gained(cells[sigma, *least], cells[sigma, steps, candidates]) for sigma in sigmas]
+        way = {"steps": steps, "candidates": candidates, "over_steps": least[0]}
+        by_sigma = {f"{sigma:g}": estimate.told() for sigma, estimate in zip(sigmas, gained, strict=True)}
+        found.append(way | {"gain_db": by_sigma} | relation([known(sigma) for sigma in sigmas], gained))
+    return found
 
 
 def ssim(images: Tensor, truth: Tensor) -> np.ndarray:
@@ -47,6 +77,15 @@ def _quality(images: Tensor, truth: Tensor) -> dict:
     each = {"psnr": psnr(errors).numpy(), "mse": errors.numpy(), "ssim": ssim(images, truth)}
     means = {k: {"mean": float(v.mean()), "interval": list(bootstrap_interval(v))} for k, v in each.items()}
     return means | {"psnr_of_each": [round(float(x), 3) for x in each["psnr"]]}
+
+
+def _cell(row: dict) -> tuple[float, int, int]:
+    return row["sigma"], row["steps"], row["candidates"]
+
+
+def _gained(base: dict, thought: dict) -> Estimate:
+    difference = np.subtract(thought["psnr_of_each"], base["psnr_of_each"])
+    return mean(difference, np.arange(len(difference)))
 
 
 def _cost(restored: Restored) -> dict:

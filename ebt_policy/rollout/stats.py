@@ -20,13 +20,29 @@ def success_interval(successes: int, episodes: int, confidence: float = 0.95) ->
     return float(low), float(high)
 
 
-def bootstrap_interval(values: Sequence[float], confidence: float = 0.95, draws: int = 2000) -> tuple[float, float]:
-    """Of the mean of values (n,): percentiles of the means of resamples, always the same ones."""
+def bootstrap_interval(
+    values: Sequence[float], confidence: float = 0.95, draws: int = 2000, groups: Sequence[int] | None = None
+) -> tuple[float, float]:
+    """Of the mean of values (n,): percentiles of the means of resamples, always the same ones; see resampled_means."""
+    return percentiles(resampled_means(values, groups, draws), confidence)
+
+
+def resampled_means(
+    values: Sequence[float], groups: Sequence[int] | None = None, draws: int = 2000, seed: int = 0
+) -> np.ndarray:
+    """Means (draws,) of resamples of values (n,), or of whole groups (n,) of them, which then are what was sampled."""
     values = np.asarray(values, dtype=float)
     if not len(values):
         raise ValueError("expected at least one value, got none")
-    rows = np.random.default_rng(0).integers(len(values), size=(draws, len(values)))
-    low, high = np.percentile(values[rows].mean(1), [50 * (1 - confidence), 50 * (1 + confidence)])
+    _, group = np.unique(np.arange(len(values)) if groups is None else groups, return_inverse=True)
+    sums, counts = np.bincount(group, values), np.bincount(group)
+    rows = np.random.default_rng(seed).integers(len(sums), size=(draws, len(sums)))
+    return sums[rows].sum(1) / counts[rows].sum(1)
+
+
+def percentiles(draws: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """The interval that holds the middle of draws (n,)."""
+    low, high = np.percentile(draws, [50 * (1 - confidence), 50 * (1 + confidence)])
     return float(low), float(high)
 
 

@@ -82,19 +82,49 @@ class Denoiser(nn.Module):
 @dataclass(frozen=True)
 class Restored:
     images: Tensor  # (n, C, S, S) in [-1, 1], not clipped
-    steps: Tensor  # (n,) network evaluations
+    steps: Tensor  # (n,) network evaluations, of all candidates together
     energies: Tensor | None  # (K+1, n) of what was given and after each step; None for methods without an energy
 
 
-def restore(denoiser: Denoiser, noised: Tensor, sigma: float, steps: int, batch: int = 100) -> Restored:
-    """Denoise images (n, C, S, S) in a number of steps, a batch at a time."""
+def restore(
+    denoiser: Denoiser,
+    noised: Tensor,
+    sigma: float,
+    steps: int,
+    candidates: int = 1,
+    spread: float = 0.1,
+    batch: int = 100,
+) -> Restored:
+    """Denoise images (n, C, S, S) in a number of steps, a batch at a time; of candidates the lowest energy is kept.
+
+    spread: of noise on where all candidates but the first start, in units of sigma. ValueError without an energy.
+    """
     set_act(denoiser.model, steps=steps)
     generator = torch.Generator(denoiser.device).manual_seed(0)
+    walks = [_restored(denoiser, noised, sigma, batch, generator)]
+    if candidates > 1 and walks[0].energies is None:
+        raise ValueError(f"{candidates} candidates need an energy to choose by, which this method lacks: set 1")
+    for seed in range(1, candidates):
+        walks.append(_restored(denoiser, add_noise(noised, spread * sigma, seed), sigma, batch, generator))
+    return _lowest(walks)
+
+
+def _restored(denoiser: Denoiser, noised: Tensor, sigma: float, batch: int, generator: torch.Generator) -> Restored:
     samples = [denoiser.denoise(part.to(denoiser.device), sigma, generator) for part in noised.split(batch)]
     energies = None
     if samples[0].score is not None:
         energies = torch.cat([torch.cat([s.energies, s.score()[None]]) for s in samples], dim=1).cpu()
     return Restored(torch.cat([s.y for s in samples]).cpu(), torch.cat([s.steps for s in samples]).cpu(), energies)
+
+
+def _lowest(walks: list[Restored]) -> Restored:
+    """Image by image the walk that ended at the lowest energy; all walks cost."""
+    if len(walks) == 1:
+        return walks[0]
+    energies = torch.stack([walk.energies for walk in walks])  # (N, K+1, n)
+    best = energies[:, -1].nan_to_num(nan=torch.inf).argmin(0)
+    images, of = torch.stack([walk.images for walk in walks]), torch.arange(len(best))
+    return Restored(images[best, of], sum(walk.steps for walk in walks), energies[best, :, of].T)
 
 
 def to_unit(pixels: Tensor) -> Tensor:

@@ -6,15 +6,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ebt_policy.core import LogitTokens, RotaryTransformer
 from ebt_policy.core.model import set_act
-from ebt_policy.data.text import load_tokenizer, packed
+from ebt_policy.data.episodes import DataError
+from ebt_policy.data.text import load_tokenizer, pack, packed, read_corpus
 from ebt_policy.tasks.text import LanguageModel, Perplexity, TextRows
 from ebt_policy.train import build
 from ebt_policy.train.checkpoint import CheckpointError, load_weights
 from ebt_policy.train.work import Work
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from omegaconf import DictConfig
     from tokenizers import Tokenizer
 
@@ -58,3 +63,23 @@ def load_language_model(run: str | Path, **act) -> tuple[LanguageModel, Tokenize
     if not path.exists():
         raise CheckpointError(f"expected {path}, which does not exist: copy it along with the weights")
     return model.eval().requires_grad_(False), load_tokenizer(path.read_text())
+
+
+def held_out_text(run: str | Path) -> np.ndarray:
+    """The tokens (tokens,) that a run did not train on; CheckpointError if its corpus is not what it was."""
+    cfg = build.load_config(Path(run), "text")
+    task = cfg.task
+    data = packed(task.corpus, task.years, task.vocabulary, cfg.validation, Path(task.cache))
+    if data.facts["hash"] != cfg.data.hash:
+        raise CheckpointError(f"{task.corpus} is not what {run} was trained on: take the text of then, or train again")
+    return data.held_out
+
+
+def other_text(run: str | Path, tokenizer: Tokenizer, corpus: str, years: Sequence[int] | None = None) -> np.ndarray:
+    """The tokens (tokens,) of a corpus, without documents of the run's own; DataError if none remains."""
+    task = build.load_config(Path(run), "text").task
+    own = {document.text for document in read_corpus(task.corpus, task.years)}
+    others = [document for document in read_corpus(corpus, years) if document.text not in own]
+    if not others:
+        raise DataError(f"all of {corpus} is in the corpus that {run} was trained on: give another, or other years")
+    return pack(tokenizer, others)
