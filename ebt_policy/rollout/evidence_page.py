@@ -14,7 +14,7 @@ RULE = (
     "d: difference of one to the other, with its 95 % interval; m: margin, the least difference that matters. "
     "Better: supported if the interval lies above 0, not supported if it lies below m. Not worse: supported if it "
     "lies above -m, not supported if it lies below 0. What is neither is underpowered. Intervals are bootstraps that "
-    "draw initial states and training runs anew. A hypothesis is all of its claims."
+    "draw initial states and training runs anew (2-D densities: Newcombe's). A hypothesis is all of its claims."
 )
 SUMMARY = ("hypothesis", "verdict", "figures, with 95 % intervals", "what would change it")
 
@@ -112,7 +112,7 @@ def _hypothesis(name: str, hypothesis: dict) -> str:
     rows = [
         [
             c["task"],
-            f"{c['one']} {c['claim']}{' than' if c['claim'] == 'better' else ', next to'} {c['other']}, "
+            f"{c['one']} {c['claim']} than {c['other']}, "
             f"{c['measure']}, margin {_number(c, c['margin'])[1:]} {c['unit']}",
             _interval(c),
             c["n"],

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from ebt_policy.rollout.powerlaw import PowerLaw
 from ebt_policy.rollout.stats import SuccessRate
@@ -157,9 +157,12 @@ def pareto(points: Sequence[dict], cost: str, label: str) -> Figure:
     best = front([p for p in points if p[cost]], cost)
     axes.step([p[cost] for p in best], [100 * p["rate"] for p in best], where="post", color=INK, linewidth=1)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(label)
     axes.set_ylabel("success, %")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 
 
