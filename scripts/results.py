@@ -9,8 +9,10 @@ import json
 from pathlib import Path
 
 import hydra
+import numpy as np
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
+from scipy.stats import t as student_t
 
 from ebt_policy.cli import explain, fail_cleanly
 from ebt_policy.rollout.result import rewrite
@@ -18,6 +20,7 @@ from ebt_policy.train.cells import Cell, result_of
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINTS = ROOT / "assets" / "checkpoints"
+RIVAL = "text_transformer"
 
 
 @hydra.main(config_path="../configs", config_name="results", version_base="1.3")
@@ -38,6 +41,7 @@ def main(cfg: DictConfig) -> None:
     latency = json.loads((ROOT / cfg.folder / "bench_deploy.json").read_text())
     rewrite(ROOT / "ebt_policy" / "deploy" / "README.md", "deploy", _deployed(latency))
     rewrite(readme, "speed", _speed([ROOT / cfg.folder / f"{bench}.json" for bench in cfg.benches]))
+    rewrite(readme, "language", _language(json.loads((ROOT / cfg.folder / "think_seeds.json").read_text())["rows"]))
 
 
 def _result(cfg: DictConfig, checkpoint: str, cell: DictConfig) -> dict | None:
@@ -68,6 +72,31 @@ def _speed(benches: list[Path]) -> str:
             low, median, high = (f"{ratio['wall'][key]:.3g}" for key in ("low", "median", "high"))
             lines.append(f"| {name} | {median} [{low}, {high}] | {ratio['target']} | `scripts/{path.stem}.py` |")
     return "\n".join(lines)
+
+
+def _language(rows: list[dict]) -> str:
+    """Perplexities of held-out text, a row for each method and way of thinking, over its training seeds."""
+    found: dict[tuple[str, int, int], list[float]] = {}  # by method, steps and candidates, in the order of seeds
+    for row in rows:
+        method = Path(row["run"]).name.rpartition("_")[0]  # <method>_<seed>
+        found.setdefault((method, row["steps"], row["candidates"]), []).append(row["perplexity"]["value"])
+    (rival,) = (values for (method, *_), values in found.items() if method == RIVAL)
+    lines = ["| model | steps | candidates | perplexity, by seed | times Transformer++ |", "|---|---|---|---|---|"]
+    for (method, steps, candidates), values in found.items():
+        by_seed = ", ".join(f"{value:.1f}" for value in values)
+        shown = [method, steps, candidates, by_seed, _ratio(values, rival[: len(values)])]
+        lines.append("| " + " | ".join(map(str, shown)) + " |")
+    return "\n".join(lines)
+
+
+def _ratio(values: list[float], others: list[float]) -> str:
+    """Geometric mean of the ratios of seeds, with its 95 % t interval."""
+    logs = np.log(values) - np.log(others)
+    mean, n = logs.mean(), len(logs)
+    if n < 2:
+        return f"{np.exp(mean):.3f}"
+    half = student_t.ppf(0.975, n - 1) * logs.std(ddof=1) / np.sqrt(n)
+    return "{:.3f} [{:.3f}, {:.3f}]".format(*np.exp([mean, mean - half, mean + half]))
 
 
 def _deployed(bench: dict) -> str:

@@ -58,3 +58,13 @@ def test_what_latency_costs_is_a_row_for_each_latency():
     assert lines[0] == "| latency | joined | switched |" and len(lines) == 6
     assert lines[3].startswith("| 60 ms | 48 of 50 in 36 ticks<br>at joints 3.0, at most 5.4 m/s² | 48 of 50")
     assert lines[-1].endswith("50 of 50 in 35 ticks. Medians: round trip beyond inference 2.1 ms.")
+
+
+def test_perplexities_of_seeds_are_compared_with_the_rivals_seed_by_seed():
+    values = {"text_ebt_s1_0": 44.0, "text_ebt_s1_1": 60.5, "text_transformer_0": 40.0, "text_transformer_1": 50.0}
+    rows = [
+        {"run": f"runs/{run}", "steps": 1, "candidates": 1, "perplexity": {"value": v}} for run, v in values.items()
+    ]
+    head, rule, ebt, transformer = SCRIPT["_language"](rows).splitlines()
+    assert ebt.startswith("| text_ebt_s1 | 1 | 1 | 44.0, 60.5 | 1.154 [0.6")  # sqrt(1.10 * 1.21)
+    assert transformer.endswith("| 40.0, 50.0 | 1.000 [1.000, 1.000] |")
