@@ -9,14 +9,17 @@ import base64
 import io
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from ebt_policy.rollout.powerlaw import PowerLaw
 from ebt_policy.rollout.stats import SuccessRate
+
+if TYPE_CHECKING:
+    from ebt_policy.rollout.powerlaw import PowerLaw
 
 INK, FAINT, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 GOOD, BAD = "#2f6fb3", "#d9731a"  # told apart by colour-blind readers too
