@@ -41,7 +41,8 @@ def main(cfg: DictConfig) -> None:
     latency = json.loads((ROOT / cfg.folder / "bench_deploy.json").read_text())
     rewrite(ROOT / "ebt_policy" / "deploy" / "README.md", "deploy", _deployed(latency))
     rewrite(readme, "speed", _speed([ROOT / cfg.folder / f"{bench}.json" for bench in cfg.benches]))
-    rewrite(readme, "language", _language(json.loads((ROOT / cfg.folder / "think_seeds.json").read_text())["rows"]))
+    for name, table in (("language", _language), ("thinking", _thinking)):
+        rewrite(readme, name, table(json.loads((ROOT / cfg.folder / f"{name}.json").read_text())["rows"]))
 
 
 def _result(cfg: DictConfig, checkpoint: str, cell: DictConfig) -> dict | None:
@@ -76,27 +77,42 @@ def _speed(benches: list[Path]) -> str:
 
 def _language(rows: list[dict]) -> str:
     """Perplexities of held-out text, a row for each method and way of thinking, over its training seeds."""
-    found: dict[tuple[str, int, int], list[float]] = {}  # by method, steps and candidates, in the order of seeds
+    found: dict[tuple[str, int, int], dict[str, float]] = {}  # by method, steps and candidates; then by seed
     for row in rows:
-        method = Path(row["run"]).name.rpartition("_")[0]  # <method>_<seed>
-        found.setdefault((method, row["steps"], row["candidates"]), []).append(row["perplexity"]["value"])
-    (rival,) = (values for (method, *_), values in found.items() if method == RIVAL)
+        method, _, seed = Path(row["run"]).name.rpartition("_")
+        found.setdefault((method, row["steps"], row["candidates"]), {})[seed] = row["perplexity"]["value"]
+    rival = found[RIVAL, 1, 1]
     lines = ["| model | steps | candidates | perplexity, by seed | times Transformer++ |", "|---|---|---|---|---|"]
     for (method, steps, candidates), values in found.items():
-        by_seed = ", ".join(f"{value:.1f}" for value in values)
-        shown = [method, steps, candidates, by_seed, _ratio(values, rival[: len(values)])]
-        lines.append("| " + " | ".join(map(str, shown)) + " |")
+        by_seed = ", ".join(f"{seed}: {value:.1f}" for seed, value in values.items())
+        ratio = _ratio([values[seed] / rival[seed] for seed in values])
+        lines.append(f"| {method} | {steps} | {candidates} | {by_seed} | {ratio} |")
     return "\n".join(lines)
 
 
-def _ratio(values: list[float], others: list[float]) -> str:
-    """Geometric mean of the ratios of seeds, with its 95 % t interval."""
-    logs = np.log(values) - np.log(others)
-    mean, n = logs.mean(), len(logs)
+def _thinking(rows: list[dict]) -> str:
+    """Perplexities of texts ever further from home, a row for each: the least and the longest thinking of each run."""
+    alone = [row for row in rows if row["candidates"] == 1]
+    runs, corpora = (list(dict.fromkeys(row[key] for row in alone)) for key in ("run", "corpus"))
+    lines = [f"| text | degree | {' | '.join(Path(run).name for run in runs)} |", "|---" * (len(runs) + 2) + "|"]
+    for corpus in corpora:
+        here = [row for row in alone if row["corpus"] == corpus]
+        cells = []
+        for run in runs:
+            walks = sorted((row["steps"], row["perplexity"]["value"]) for row in here if row["run"] == run)
+            ends = dict([walks[0], walks[-1]])  # one for models that do not walk
+            cells.append(", ".join(f"{value:.4g} in {steps}" for steps, value in ends.items()))
+        lines.append(f"| {corpus} | {here[0]['degree']['value']:.3g} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _ratio(ratios: list[float]) -> str:
+    """Geometric mean over seeds, with its 95 % t interval."""
+    logs, n = np.log(ratios), len(ratios)
     if n < 2:
-        return f"{np.exp(mean):.3f}"
+        return f"{ratios[0]:.3f}"
     half = student_t.ppf(0.975, n - 1) * logs.std(ddof=1) / np.sqrt(n)
-    return "{:.3f} [{:.3f}, {:.3f}]".format(*np.exp([mean, mean - half, mean + half]))
+    return "{:.3f} [{:.3f}, {:.3f}]".format(*np.exp(logs.mean() + half * np.array([0, -1, 1])))
 
 
 def _deployed(bench: dict) -> str:

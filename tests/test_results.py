@@ -66,5 +66,13 @@ def test_perplexities_of_seeds_are_compared_with_the_rivals_seed_by_seed():
         {"run": f"runs/{run}", "steps": 1, "candidates": 1, "perplexity": {"value": v}} for run, v in values.items()
     ]
     head, rule, ebt, transformer = SCRIPT["_language"](rows).splitlines()
-    assert ebt.startswith("| text_ebt_s1 | 1 | 1 | 44.0, 60.5 | 1.154 [0.6")  # sqrt(1.10 * 1.21)
-    assert transformer.endswith("| 40.0, 50.0 | 1.000 [1.000, 1.000] |")
+    assert ebt.startswith("| text_ebt_s1 | 1 | 1 | 0: 44.0, 1: 60.5 | 1.154 [0.6")  # sqrt(1.10 * 1.21)
+    assert transformer.endswith("| 0: 40.0, 1: 50.0 | 1.000 [1.000, 1.000] |")
+
+
+def test_thinking_is_told_by_its_two_ends():
+    far = {"corpus": "python", "candidates": 1, "degree": {"value": 40.0}}
+    walks = [("s2", 1, 90.0), ("s2", 2, 60.0), ("s2", 4, 50.0), ("transformer", 1, 80.0)]
+    rows = [far | {"run": f"runs/{run}", "steps": k, "perplexity": {"value": value}} for run, k, value in walks]
+    *_, line = SCRIPT["_thinking"](rows).splitlines()
+    assert line == "| python | 40 | 90 in 1, 50 in 4 | 80 in 1 |"
