@@ -124,7 +124,8 @@ class SaggingUR(Recorded):
         back = to_quaternion(-last[3:])
         self._judge("", "motion", self._ways, pose[:3] - last[:3])
         self._judge("turn ", "turn", self._turns, to_vector(after(to_quaternion(pose[3:]), back)))
-        self.broken.update(beyond(self.declared["workspace"], pose[:3] + self.base, self.place()))
+        walls = self.declared["workspace"] | {"margin": 0.0}  # the margin is for what happens between ticks
+        self.broken.update(beyond(walls, pose[:3] + self.base, self.place()))
         self.broken["step"] += np.linalg.norm(pose[:3] - self.measured[:3]) > self.declared["motion"]["step"]
         self.poses = [pose]
         return True
