@@ -97,7 +97,8 @@ def dynamic(cfg: dict, measure: Measure) -> dict:
     for family, how in settings["families"].items():
         for checkpoint in training_runs(ROOT / cfg["checkpoints"], how["run"].format(task=settings["task"]))[:1]:
             runs = [(s, measure(checkpoint, s, settings["episodes"])) for s in how["samplings"]]
-            found += [(family, sampling, run, parameters(checkpoint)) for sampling, run in runs if run]
+            size = parameters(checkpoint)
+            found += [(family, sampling, run, size) for sampling, run in runs if run]
     check_alike([run for _, _, run, _ in found])
     points = with_steps_taken([pareto_point(*row) for row in found])
     reference = settings["reference"]

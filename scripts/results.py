@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from scipy.stats import t as student_t
 
 from ebt_policy.cli import explain, fail_cleanly
-from ebt_policy.rollout.result import rewrite
+from ebt_policy.rollout.result import markdown, rewrite
 from ebt_policy.train.cells import Cell, result_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,16 +28,16 @@ RIVAL = "text_transformer"
 def main(cfg: DictConfig) -> None:
     readme = ROOT / "README.md"
     for name, models in cfg.tables.items():
-        lines = [f"| task | {' | '.join(cfg.cells)} |", "|---" * (len(cfg.cells) + 1) + "|"]
+        rows = []
         for task in cfg.tasks:
             results = {
                 column: _result(cfg, models[cell.model].format(task=task), cell) for column, cell in cfg.cells.items()
             }
-            lines.append(f"| {task} | " + " | ".join(_cell(result) for result in results.values()) + " |")
+            rows.append([task, *map(_cell, results.values())])
             told = all(results.get(column) for column in cfg.headline.cells)
             if told and (name, task) == (cfg.headline.table, cfg.headline.task):
                 rewrite(readme, "headline", _headline(cfg, task, results))
-        rewrite(readme, name, "\n".join(lines))
+        rewrite(readme, name, markdown(["task", *cfg.cells], rows))
     latency = json.loads((ROOT / cfg.folder / "bench_deploy.json").read_text())
     rewrite(ROOT / "ebt_policy" / "deploy" / "README.md", "deploy", _deployed(latency))
     rewrite(readme, "speed", _speed([ROOT / cfg.folder / f"{bench}.json" for bench in cfg.benches]))
@@ -67,12 +67,12 @@ def _headline(cfg: DictConfig, task: str, results: dict[str, dict | None]) -> st
 
 def _speed(benches: list[Path]) -> str:
     """What the benches measured: how many times as long one thing takes as another."""
-    lines = ["| one / the other | median [quartiles] | goal | command |", "|---|---|---|---|"]
+    rows = []
     for path in benches:
         for name, ratio in json.loads(path.read_text())["ratios"].items():
             low, median, high = (f"{ratio['wall'][key]:.3g}" for key in ("low", "median", "high"))
-            lines.append(f"| {name} | {median} [{low}, {high}] | {ratio['target']} | `scripts/{path.stem}.py` |")
-    return "\n".join(lines)
+            rows.append([name, f"{median} [{low}, {high}]", ratio["target"], f"`scripts/{path.stem}.py`"])
+    return markdown(["one / the other", "median [quartiles]", "goal", "command"], rows)
 
 
 def _language(rows: list[dict]) -> str:
@@ -82,19 +82,19 @@ def _language(rows: list[dict]) -> str:
         method, _, seed = Path(row["run"]).name.rpartition("_")
         found.setdefault((method, row["steps"], row["candidates"]), {})[seed] = row["perplexity"]["value"]
     rival = found[RIVAL, 1, 1]
-    lines = ["| model | steps | candidates | perplexity, by seed | times Transformer++ |", "|---|---|---|---|---|"]
+    lines = []
     for (method, steps, candidates), values in found.items():
         by_seed = ", ".join(f"{seed}: {value:.1f}" for seed, value in values.items())
         ratio = _ratio([values[seed] / rival[seed] for seed in values])
-        lines.append(f"| {method} | {steps} | {candidates} | {by_seed} | {ratio} |")
-    return "\n".join(lines)
+        lines.append([method, steps, candidates, by_seed, ratio])
+    return markdown(["model", "steps", "candidates", "perplexity, by seed", "times Transformer++"], lines)
 
 
 def _thinking(rows: list[dict]) -> str:
     """Perplexities of texts ever further from home, a row for each: the least and the longest thinking of each run."""
     alone = [row for row in rows if row["candidates"] == 1]
     runs, corpora = (list(dict.fromkeys(row[key] for row in alone)) for key in ("run", "corpus"))
-    lines = [f"| text | degree | {' | '.join(Path(run).name for run in runs)} |", "|---" * (len(runs) + 2) + "|"]
+    lines = []
     for corpus in corpora:
         here = [row for row in alone if row["corpus"] == corpus]
         cells = []
@@ -102,8 +102,8 @@ def _thinking(rows: list[dict]) -> str:
             walks = sorted((row["steps"], row["perplexity"]["value"]) for row in here if row["run"] == run)
             ends = dict([walks[0], walks[-1]])  # one for models that do not walk
             cells.append(", ".join(f"{value:.4g} in {steps}" for steps, value in ends.items()))
-        lines.append(f"| {corpus} | {here[0]['degree']['value']:.3g} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append([corpus, f"{here[0]['degree']['value']:.3g}", *cells])
+    return markdown(["text", "degree", *(Path(run).name for run in runs)], lines)
 
 
 def _ratio(ratios: list[float]) -> str:
@@ -121,13 +121,10 @@ def _deployed(bench: dict) -> str:
     for name in bench["deployed"]:
         latency, way = name.split(", ")
         latencies[latency], ways[way] = None, None
-    lines = ["| latency | " + " | ".join(ways) + " |", "|---" * (len(ways) + 1) + "|"]
-    for latency in latencies:
-        cells = (_deployment(bench["deployed"][f"{latency}, {way}"]) for way in ways)
-        lines.append(f"| {latency} | " + " | ".join(cells) + " |")
+    rows = [[latency, *(_deployment(bench["deployed"][f"{latency}, {way}"]) for way in ways)] for latency in latencies]
     times = (f"{name} {1e3 * spread['median']:.3g} ms" for name, spread in bench["seconds"].items())
-    lines += ["", f"The plain evaluation, without any of this: {_deployment(plain)}. Medians: {', '.join(times)}."]
-    return "\n".join(lines)
+    medians = f"The plain evaluation, without any of this: {_deployment(plain)}. Medians: {', '.join(times)}."
+    return f"{markdown(['latency', *ways], rows)}\n\n{medians}"
 
 
 def _deployment(cell: dict) -> str:

@@ -33,7 +33,7 @@ from ebt_policy.rollout.thinking import Corpus, Thinking, distances, relations, 
 from ebt_policy.tasks.think import Excerpt
 from ebt_policy.train.build import load_config
 from ebt_policy.train.evaluate import sha256
-from ebt_policy.train.kinds.text import held_out_text, load_language_model, other_text
+from ebt_policy.train.kinds.text import held_out_text, load_language_model, other_texts
 
 HOME = "held out"
 
@@ -77,9 +77,10 @@ def read(run: str, tokenizer: Tokenizer, others: Sequence[dict], rows: int) -> I
     """What the run held out, then the other corpora, as far as they have rows to measure."""
     cut = (load_config(Path(run)).spec.context, rows, tokenizer.token_to_id(END), bytes_of(tokenizer))
     yield Corpus(HOME, Excerpt.of(held_out_text(run), *cut))
-    for seed, other in enumerate(others, 1):
+    texts = other_texts(run, tokenizer, others)
+    for seed, (other, text) in enumerate(zip(others, texts, strict=True), 1):
         name = " ".join([other["corpus"], "-".join(map(str, other.get("years") or ()))]).strip()
-        yield Corpus(name, Excerpt.of(other_text(run, tokenizer, **other), *cut), seed)
+        yield Corpus(name, Excerpt.of(text, *cut), seed)
 
 
 def think_about(

@@ -67,7 +67,6 @@ class Outcome:
     refused: int = 0  # plans that came too late, or not at all
     changed: int = 0  # commands other than asked for
     stopped: str = ""  # why the arm was stopped for good, or ""
-    joints: list[int] = field(default_factory=list)  # ticks at which a new plan took over
     latencies: list[float] = field(default_factory=list)  # s, the last ones
 
 
@@ -103,7 +102,7 @@ def control(
         outcome.ticks += 1
         if done() or (robot.stopped and isinstance(operator, Nobody)):
             break
-    outcome.stopped, outcome.joints = robot.stopped, scheduler.joints
+    outcome.stopped = robot.stopped
     outcome.latencies = list(scheduler.latencies)
     return outcome
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ebt_policy.rollout import page, plots
-from ebt_policy.rollout.result import write_atomic
+from ebt_policy.rollout.result import markdown, write_atomic
 from ebt_policy.rollout.stats import SuccessRate
 from ebt_policy.rollout.verdicts import NOT_RUN, NOT_SUPPORTED, ORDER, SUPPORTED, UNDERPOWERED
 
@@ -39,7 +39,7 @@ def write_page(folder: Path, evidence: dict) -> Path:
 
 def readme_table(hypotheses: Mapping[str, dict]) -> str:
     rows = [[cell.replace("\n", "<br>") for cell in row] for row in map(summary, hypotheses, hypotheses.values())]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (SUMMARY, ["---"] * len(SUMMARY), *rows))
+    return markdown(SUMMARY, rows)
 
 
 def summary(name: str, hypothesis: dict) -> list[str]:

@@ -182,7 +182,7 @@ def power_laws(cells: Sequence[dict], laws: Mapping[str, Mapping[str, PowerLaw]]
     """Held-out loss against each quantity of `laws` (quantity -> method -> law): cells, and laws with their bands."""
     figure, panels = _figure(5.1 * len(laws), 3.4, 1, len(laws))
     for axes, (quantity, by_method) in zip(panels, laws.items(), strict=True):
-        for (method, law), colour in zip(by_method.items(), (GOOD, BAD, ENERGY), strict=False):
+        for (method, law), colour in zip(by_method.items(), itertools.cycle(SEVERAL), strict=False):
             own = [(cell[quantity], cell["val_loss"]) for cell in cells if cell["method"] == method]
             axes.plot(*np.array(own).T, "o", color=colour, markersize=3.5, alpha=0.6)
             x = np.geomspace(law.x[0], law.x[-1], 50)

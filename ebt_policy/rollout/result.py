@@ -10,7 +10,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -100,6 +100,12 @@ def rewrite(path: Path, name: str, text: str) -> None:
     head, rest = whole.split(begin, 1)
     tail = rest.split(end, 1)[1]
     write_atomic(path, f"{head}{begin}\n{text}\n{end}{tail}")
+
+
+def markdown(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
+    """A table for `rewrite`."""
+    lines = [f"| {' | '.join(map(str, line))} |" for line in (head, *rows)]
+    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
 
 
 def versions() -> dict[str, str]:

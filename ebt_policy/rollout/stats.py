@@ -20,11 +20,9 @@ def success_interval(successes: int, episodes: int, confidence: float = 0.95) ->
     return float(low), float(high)
 
 
-def bootstrap_interval(
-    values: Sequence[float], confidence: float = 0.95, draws: int = 2000, groups: Sequence[int] | None = None
-) -> tuple[float, float]:
-    """Of the mean of values (n,): percentiles of the means of resamples, always the same ones; see resampled_means."""
-    return percentiles(resampled_means(values, groups, draws), confidence)
+def bootstrap_interval(values: Sequence[float], confidence: float = 0.95, draws: int = 2000) -> tuple[float, float]:
+    """Of the mean of values (n,): percentiles of the means of resamples, always the same ones."""
+    return percentiles(resampled_means(values, draws=draws), confidence)
 
 
 def resampled_means(

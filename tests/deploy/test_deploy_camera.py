@@ -10,9 +10,10 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
-from test_deploy_ur import CONFIG, Recorded
+from test_deploy_ur import CONFIG
 from tiny_runs import ROOT
 from toy_server import ToyPlanner, serving
+from vendor_arms import Recorded
 
 from ebt_policy.data.spec import ActionSpec, Spec
 from ebt_policy.data.store import open_episodes

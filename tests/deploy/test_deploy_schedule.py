@@ -66,10 +66,10 @@ class Turning(Counting):
 
 def test_without_latency_every_plan_is_executed_from_its_first_action_for_ta_steps():
     planner = Counting()
-    outcome, ticks, _, _ = drive(planner)
+    outcome, ticks, _, scheduler = drive(planner)
     due = [round(100 * float(t.asked[1])) for t in ticks]
     assert due == [k % 8 for k in range(60)]
-    assert outcome.held == 0 and outcome.joints == list(range(0, 60, 8)) and len(planner.requests) == 8
+    assert outcome.held == 0 and scheduler.joints == list(range(0, 60, 8)) and len(planner.requests) == 8
 
 
 @pytest.mark.parametrize("latency, ticks_lost", [(0.06, 2), (0.12, 3)])

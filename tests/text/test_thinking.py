@@ -12,7 +12,7 @@ from ebt_policy.core import EBT, ActConfig, CrossEntropy, DescentConfig, OwnIter
 from ebt_policy.data.text import bytes_of, pieces, train_tokenizer
 from ebt_policy.rollout.difficulty import PLACES, difficulty, places
 from ebt_policy.rollout.gain import bits, degree, gain, known, perplexity, rank_interval, relation, spearman
-from ebt_policy.rollout.stats import bootstrap_interval
+from ebt_policy.rollout.stats import bootstrap_interval, percentiles, resampled_means
 from ebt_policy.rollout.thinking import Corpus, distances, relations, think
 from ebt_policy.tasks.text import LanguageModel
 from ebt_policy.tasks.think import Answer, Excerpt, answer
@@ -121,9 +121,9 @@ def test_the_degree_is_the_ratio_of_perplexities_of_a_byte():
 
 def test_resampling_documents_doubts_more_than_resampling_their_rows():
     values, documents = np.repeat(np.arange(6.0), 20), np.repeat(np.arange(6), 20)
-    by_row, by_document = bootstrap_interval(values), bootstrap_interval(values, groups=documents)
+    by_row, by_document = bootstrap_interval(values), percentiles(resampled_means(values, documents))
     assert np.diff(by_document) > 3 * np.diff(by_row) and by_document[0] < 2.5 < by_document[1]
-    assert bootstrap_interval(values, groups=np.arange(120)) == by_row
+    assert percentiles(resampled_means(values, np.arange(120))) == by_row
 
 
 def test_a_perfect_order_of_a_few_corpora_leaves_doubt_that_shrinks_with_their_number():

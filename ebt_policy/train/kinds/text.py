@@ -18,7 +18,7 @@ from ebt_policy.train.checkpoint import CheckpointError, load_weights
 from ebt_policy.train.work import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from omegaconf import DictConfig
     from tokenizers import Tokenizer
@@ -75,11 +75,16 @@ def held_out_text(run: str | Path) -> np.ndarray:
     return data.held_out
 
 
-def other_text(run: str | Path, tokenizer: Tokenizer, corpus: str, years: Sequence[int] | None = None) -> np.ndarray:
-    """The tokens (tokens,) of a corpus, without documents of the run's own; DataError if none remains."""
+def other_texts(run: str | Path, tokenizer: Tokenizer, corpora: Sequence[Mapping]) -> Iterator[np.ndarray]:
+    """The tokens (tokens,) of each corpus (corpus, years), without documents of the run's own.
+
+    DataError for one of which none remains.
+    """
     task = build.load_config(Path(run), "text").task
     own = {document.text for document in read_corpus(task.corpus, task.years)}
-    others = [document for document in read_corpus(corpus, years) if document.text not in own]
-    if not others:
-        raise DataError(f"all of {corpus} is in the corpus that {run} was trained on: give another, or other years")
-    return pack(tokenizer, others)
+    for other in corpora:
+        others = [document for document in read_corpus(**other) if document.text not in own]
+        if not others:
+            name = other["corpus"]
+            raise DataError(f"all of {name} is in the corpus that {run} was trained on: give another, or other years")
+        yield pack(tokenizer, others)
