@@ -78,12 +78,16 @@ class SafeRobot:
         self._grip, self._side, self._gripped = 0.0, 0.0, -math.inf
         self._sides: tuple[Plane, ...] = ()  # on which the arm passes spheres
         self._since: list[tuple[float, Vector]] = []  # when and by how much the arm was moved since it was measured
+        self._outside = math.inf  # by how much of its workspace the arm was at the least, since it was let go
         self.observe()
         self._target = self._measured
         self._fresh = self.clock.now()
 
     def observe(self) -> Observation:
-        """The robot's; one that lacks the measured position is an error, one that is not finite stops the arm."""
+        """The robot's; one that lacks the measured position is an error.
+
+        One that is not finite stops the arm, and so does an arm that leaves its workspace by more than a step.
+        """
         observation = self.robot.observe()
         if trouble := self.robot.trouble():
             self.stop(trouble)
@@ -93,6 +97,10 @@ class SafeRobot:
         if all(map(math.isfinite, measured)) and len(measured) == self.size:
             self._measured, self._seen = measured, observation.time
             self._since = [(sent, move) for sent, move in self._since if sent >= observation.time - EPSILON]
+            outside = max(0.0, self.limits.workspace.depth([measured]))
+            self._outside = min(outside, self._outside)
+            if outside > self._outside + self.limits.motion.step:
+                self.stop(f"the arm is measured {outside:.3f} outside of its workspace, where it was not sent")
         else:
             self.stop(f"the measured {self.motion.key} is {measured}")
         return observation
@@ -122,7 +130,7 @@ class SafeRobot:
 
     def release(self) -> None:
         """The operator says that the arm may go on."""
-        self.stopped, self._fresh = "", self.clock.now()
+        self.stopped, self._fresh, self._outside = "", self.clock.now(), math.inf
 
     def brake(self, cause: str) -> None:
         """To a standstill, which takes as long as the limits say, and hold until `release`."""

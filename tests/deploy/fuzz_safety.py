@@ -36,7 +36,6 @@ class Case:
     truth: Callable[[], np.ndarray] | None = None  # (n,) where the arm is, however old the observation; None: unknown
     broken: Counter = field(default_factory=Counter)  # limits that the vendor's library was told to break
     leave: Callable[[], None] = lambda: None  # before the arm is left
-    asked: Callable[[np.ndarray], np.ndarray] = lambda action: action  # what of an action is asked
 
 
 def fuzz(case: Case, ticks: int, seed: int = 0) -> Counter:
@@ -58,7 +57,6 @@ def fuzz(case: Case, ticks: int, seed: int = 0) -> Counter:
                 robot.release()
                 judge.fresh(case.clock.now())
             action, now = asking(rng, k, robot.spec.action.dim), case.clock.now()
-            action = None if action is None else case.asked(action)
             meant = action is not None and np.isfinite(action).all() and not robot.stopped
             if meant and now - seen.time <= case.declared["stale"]:
                 judge.fresh(now)

@@ -12,6 +12,7 @@ from ebt_policy.deploy.clock import FakeClock
 from ebt_policy.deploy.limits import Limits, LimitsError
 from ebt_policy.deploy.motion import Glide, MotionLimits
 from ebt_policy.deploy.robot import Delays, SimRobot
+from ebt_policy.deploy.robots._stops import Stops
 from ebt_policy.deploy.safety import SafeRobot
 
 
@@ -62,6 +63,30 @@ def test_a_held_arm_stays_where_it_was_pushed_even_outside_of_its_workspace():
         for _ in range(40):
             tick(robot, np.r_[0.0, 0.1, np.zeros(5)])
         assert robot.robot.env.position[0] <= 0.2 + 1e-3  # it comes back when it moves
+
+
+def test_an_arm_that_leaves_its_workspace_by_itself_is_stopped_and_may_be_let_back():
+    with safe() as robot:
+        for x in (0.29, 0.31):  # the wall is at 0.2, a step is 0.1
+            robot.robot.env.position[0] = x
+            tick(robot, np.zeros(7))
+            robot.observe()
+            assert bool(robot.stopped) == (x > 0.3)
+        assert robot.stopped == "the arm is measured 0.110 outside of its workspace, where it was not sent"
+        robot.release()
+        for _ in range(60):
+            tick(robot, np.r_[-0.1, np.zeros(6)])
+        assert not robot.stopped and robot.robot.env.position[0] < 0.2
+
+
+def test_joints_that_come_close_to_their_stops_are_named_and_those_that_leave_them_are_not():
+    stops = Stops(low=(-2.0, -1.0), high=(2.0, 1.0), room=0.2)
+    assert stops.approached(np.array([0.0, 0.5]), np.array([1.7, 0.7])) == ""
+    said = stops.approached(np.array([1.7, 0.7]), np.array([1.7, 0.85]))
+    assert said == "joint 2 comes close to its stop, 0.15 rad"
+    assert stops.approached(np.array([1.9, -0.9]), np.array([1.85, -0.85])) == ""
+    with pytest.raises(ValueError, match="expected low < high for each joint, with room 0.2 to both"):
+        Stops(low=(0.0,), high=(0.3,), room=0.2)
 
 
 def test_a_gripper_that_is_told_nothing_has_not_turned():

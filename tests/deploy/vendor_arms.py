@@ -184,7 +184,7 @@ class SaggingFranka:
 
     def franky(self):
         """The library that has this arm alone."""
-        pass_on = lambda value, **settings: value  # noqa: E731
+        pass_on = lambda value, *more, **settings: value  # noqa: E731
         names = ("RobotPose", "CartesianState", "CartesianWaypoint", "Duration")
         return SimpleNamespace(
             Robot=lambda host, realtime_config: self,
@@ -203,7 +203,7 @@ class SaggingFranka:
     def state(self):
         stamp = SimpleNamespace(to_msec=lambda: round(1000 * self.seconds))
         joints = np.r_[self.measured.translation, np.zeros(4)]
-        return SimpleNamespace(q=joints, q_d=joints, dq=np.zeros(7), O_T_EE_c=self.told, time=stamp)
+        return SimpleNamespace(q=joints, q_d=joints, dq=np.zeros(7), O_T_EE_c=self.told, elbow=0.0, time=stamp)
 
     def move(self, target, asynchronous):
         limits, way = self.declared, target.translation - self.measured.translation

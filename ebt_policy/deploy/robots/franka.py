@@ -8,6 +8,9 @@ time 1 / (hz * share), so that a steady wish moves the arm by `share` of it in e
 the policy was trained with; positions are followed with this delay. It starts where the arm was told to be by now, if
 it is measured near that, see _start.py. An unchanged target is not sent again.
 
+In Cartesian motions the elbow is held where it was on entering. Left free, it drifts with the hand's paths until a
+joint is at its stop and the arm no longer follows: under wild commands 2.4 rad within 9 s (simulated).
+
 Frames "eef" (delta with rotation, or absolute with the hand's orientation held) and "joint" (delta or absolute).
 """
 
@@ -27,6 +30,7 @@ from ebt_policy.deploy.motion import MotionLimits
 from ebt_policy.deploy.robot import Motion, Observation, RobotError
 from ebt_policy.deploy.robots._hand import Hand, HandConfig
 from ebt_policy.deploy.robots._start import displaced, turned
+from ebt_policy.deploy.robots._stops import Stops
 
 OWN = {  # what the arm measures itself, named as robosuite does
     "robot0_eef_pos": (3,),  # m
@@ -47,6 +51,7 @@ class FrankaConfig:
     host: str  # the arm's address
     base: tuple[float, float, float] = (0.0, 0.0, 0.0)  # m, where the arm stands in the policy's coordinates
     share: float = 0.31  # of a displacement that is covered in one tick
+    joints: Stops | None = None  # the arm is stopped when a joint comes close to its stop; None: by the arm itself
     near: float = 0.01  # m, rad: displacements start where the arm was told to be, if it is measured so near to that
     torque: float = 20.0  # Nm at which a joint counts as colliding, and the arm stops by itself
     force: float = 30.0  # N, the same for the hand
@@ -64,7 +69,8 @@ def connect(cfg: Mapping[str, Any], clock: Clock) -> Franka:
     """The arm of configs/robot/franka.yaml as plain data; LimitsError without limits."""
     arm = dict(cfg["arm"])
     hand = None if arm.get("hand") is None else HandConfig(**arm["hand"])
-    config = FrankaConfig(**arm | {"base": tuple(arm.get("base", (0, 0, 0))), "hand": hand})
+    stops = None if arm.get("joints") is None else Stops(**arm["joints"])
+    config = FrankaConfig(**arm | {"base": tuple(arm.get("base", (0, 0, 0))), "hand": hand, "joints": stops})
     spec = Spec({k: tuple(v) for k, v in cfg["obs"].items()}, ActionSpec(**cfg["action"]), cfg["hz"])
     return Franka(config, spec, Motion(**cfg["motion"]), Limits.from_dict(cfg.get("limits")), clock)
 
@@ -120,10 +126,13 @@ class Franka:
 
     def observe(self) -> Observation:
         """The newest state. One that is no newer keeps its time, so that a dead link is seen to be old."""
+        before = self._q
         try:
             self._read()
         except self._faults as error:
             self._note(f"the link to the arm at {self.config.host} is lost: {error}")
+        if self.config.joints and (trouble := self.config.joints.approached(before, self._q)):
+            self._note(trouble)
         return self._observation
 
     def command(self, action: np.ndarray) -> np.ndarray:
@@ -221,14 +230,15 @@ class Franka:
             point = franky.JointWaypoint(franky.JointState(self._target), minimum_time=time)
             motion = franky.JointWaypointMotion([point], return_when_finished=False)
         else:
-            pose = franky.Affine(self._target - self.config.base, self._facing)
-            point = franky.CartesianWaypoint(franky.CartesianState(franky.RobotPose(pose)), minimum_time=time)
+            pose = franky.RobotPose(franky.Affine(self._target - self.config.base, self._facing), self._elbow)
+            point = franky.CartesianWaypoint(franky.CartesianState(pose), minimum_time=time)
             motion = franky.CartesianWaypointMotion([point], return_when_finished=False)
         self.arm.move(motion, asynchronous=True)
         self._sent = wanted
 
     def _rest(self) -> None:
         self._target, self._facing, self._sent = self._start(), self._pose.quaternion.ravel(), None
+        self._elbow = self.arm.state.elbow
 
     def _recover(self, error: Exception) -> None:
         """The arm stands still and could go on; whether it may is for the operator to say."""
