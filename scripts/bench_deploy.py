@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from os.path import relpath
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -56,7 +57,7 @@ def main() -> None:
     for name, spread in seconds.items():
         print(f"{name:28} {1000 * spread.median:.3f} ms [{1000 * spread.low:.3f}, {1000 * spread.high:.3f}]")
     if args.out:
-        said = {"run": str(args.run), "episodes": args.episodes, "first_seed": args.first_seed}
+        said = {"run": relpath(args.run, ROOT), "episodes": args.episodes, "first_seed": args.first_seed}
         times = {name: vars(spread) for name, spread in seconds.items()}
         result = {"settings": said, "plain": plain, "deployed": found, "seconds": times}
         hashes = {"weights": sha256(args.run / "weights.safetensors")}

@@ -1,10 +1,13 @@
 """As many trials for every method: trains and rolls out each, and says which was the best.
 
+Best is who succeeds most often, and of several such, or without rollouts (episodes=0), who errs least on held-out data.
+
 python scripts/tune.py tasks=[square] 'trials=["fit.lr=1e-3","fit.lr=2e-3"]'      # start it again to go on
 """
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -14,7 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from ebt_policy.cli import explain, fail_cleanly
 from ebt_policy.rollout.result import versions, write_result
-from ebt_policy.train.cells import Cell, result_of
+from ebt_policy.train.build import load_config
+from ebt_policy.train.cells import WEIGHTS, Cell, result_of
+from ebt_policy.train.evaluate import sha256
 from ebt_policy.train.log import read_log
 from ebt_policy.train.run import train_run
 
@@ -49,16 +54,19 @@ def measured(cfg: DictConfig, task: str, method: str, trial: str) -> dict:
     if not setting.resume or read_log(run / "train.jsonl")[-1]["update"] < setting.fit.updates:
         print("train.py", run, flush=True)
         train_run(setting)
-    cell = Cell(run, cfg.methods[method], cfg.first_seed, cfg.episodes)
-    found = result_of(cell, folder, lambda overrides: compose("eval", overrides), processes=cfg.processes)
+    summary = {"successes": 0, "episodes": 0}
+    if cfg.episodes:
+        cell = Cell(run, cfg.methods[method], cfg.first_seed, cfg.episodes)
+        configure = partial(compose, "eval")
+        summary = result_of(cell, folder, configure, processes=cfg.processes)["summary"]
     last = read_log(run / "train.jsonl")[-1]
     row = {"method": method, "trial": trial, "sampling": dict(cfg.methods[method]), "seed": setting.fit.seed}
     row |= {key: last[key] for key in ("update", "seconds", "val_error")}
-    return row | {"summary": found["summary"], "weights": found["hashes"]["weights"], "data": found["hashes"]["data"]}
+    hashes = {"weights": sha256(run / WEIGHTS), "data": load_config(run).data.hash}
+    return row | {"summary": summary} | hashes
 
 
 def _best(rows: list[dict]) -> str:
-    """The trial of most successes; of several such, that of the least held-out error."""
     return min(rows, key=lambda row: (-row["summary"]["successes"], row["val_error"]))["trial"]
 
 

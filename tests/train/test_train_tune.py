@@ -30,8 +30,9 @@ def test_every_method_gets_every_trial_and_none_twice(tune, tmp_path, capsys):
     assert result["best"]["flow"] == least["trial"]  # nobody succeeds
     assert read_log(tmp_path / "avoid" / "flow_fit.lr_1e-3" / "train.jsonl")[0]["lr"] > 0
     capsys.readouterr()
-    tune()
+    tune("episodes=0")
     assert "train.py" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "tuning_avoid.json").read_text())["trials"][0]["summary"]["episodes"] == 0
 
 
 def test_no_trials_are_refused(tune):
