@@ -14,9 +14,9 @@ import socket
 import subprocess
 import sys
 import time
-from os.path import relpath
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from os.path import relpath
 from pathlib import Path
 
 import numpy as np
