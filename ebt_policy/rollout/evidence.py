@@ -48,6 +48,12 @@ class Run:
         return np.array([e["success"] for e in self.result["episodes"]], dtype=float)
 
     @property
+    def coverages(self) -> np.ndarray | None:
+        """(n,) the largest coverage in each episode of PushT; None of other tasks."""
+        reports = [e.get("report", {}) for e in self.result["episodes"]]
+        return np.array([r["max_coverage"] for r in reports]) if all("max_coverage" in r for r in reports) else None
+
+    @property
     def training_seed(self) -> int | None:
         return self.result["config"].get("fit", {}).get("seed")
 
@@ -119,6 +125,12 @@ def success(found: Found, claim: dict) -> Difference | None:
     return success_difference([run.outcomes for run in one], [run.outcomes for run in other])
 
 
+def coverage(found: Found, claim: dict) -> Difference | None:
+    """Of the largest part of PushT's goal that was covered, averaged over shared initial states."""
+    one, other = _sides(found, claim)
+    return difference(*[[run.coverages for run in side] for side in (one, other)]) if one and other else None
+
+
 def modes(found: Found, claim: dict) -> Difference | None:
     """Of the entropy, in bits, of the ways that successful episodes took."""
     one, other = _sides(found, claim)
@@ -174,6 +186,7 @@ class Measure:
 
 MEASURES = {
     "success": Measure(success, "points"),
+    "coverage": Measure(coverage, "points"),
     "modes": Measure(modes, "bits"),
     "recovery": Measure(recovery, "points"),
     "auroc": Measure(foretold, "AUROC"),
@@ -197,7 +210,9 @@ def _row(runs: Sequence[Run]) -> dict:
     text = str(spread) if len(runs) > 1 else str(rates[0])
     latency = float(np.median([run.result["timing"]["latency_median"] for run in runs]))
     flops = runs[0].result["compute"]["flops_per_chunk"]
-    extra = {"entropy_bits": _entropy_of(runs), "coverage": _coverage(runs)}
+    covered = [run.coverages for run in runs]
+    known = all(run is not None for run in covered)
+    extra = {"entropy_bits": _entropy_of(runs), "coverage": float(np.mean(covered)) if known else None}
     return {"spread": asdict(spread), "text": text, "runs": [provenance(run) for run in runs]} | {
         "latency": latency,
         "flops": flops,
@@ -302,9 +317,3 @@ def _entropy_of(runs: Sequence[Run]) -> float | None:
         return None
     ways = _ways([run.result["episodes"] for run in runs])
     return float(np.mean([_entropy(np.ones((1, len(run))), run)[0] for run in ways]))
-
-
-def _coverage(runs: Sequence[Run]) -> float | None:
-    """Of PushT: mean over episodes of the largest coverage."""
-    reports = [e.get("report", {}) for run in runs for e in run.result["episodes"]]
-    return float(np.mean([r["max_coverage"] for r in reports])) if all("max_coverage" in r for r in reports) else None

@@ -107,6 +107,20 @@ def test_the_entropy_of_ways_is_that_of_the_environment_and_failures_take_none()
     assert claim["estimate"] == pytest.approx(2) and claim["low"] > 1.9 and claim["verdict"] == "supported"
 
 
+def test_coverage_is_compared_where_nobody_succeeds():
+    sides = [run("ebt_push_t", 0, n=40), run("flow_push_t", 0, n=40)]
+    for side, gain in zip(sides, (0.1, 0.0), strict=True):
+        for i, episode in enumerate(side.result["episodes"]):
+            episode["report"] = {"max_coverage": i / 50 + gain}
+    one, other = sides
+    (claim,) = judge(hypothesis("coverage"), found_of([one], [other]))["claims"]
+    assert (claim["verdict"], claim["n"]) == ("supported", 40)
+    np.testing.assert_allclose([claim["estimate"], claim["low"], claim["high"]], 0.1)  # the same gain on every state
+    (row,) = task_table({"EBT@2": [one]})
+    assert row["coverage"] == pytest.approx(np.mean(np.arange(40) / 50) + 0.1)
+    assert run("ebt_square", 3).coverages is None
+
+
 def test_signals_are_compared_by_their_auroc():
     rng = np.random.default_rng(0)
     failed = np.arange(80) < 30
