@@ -208,7 +208,8 @@ class SaggingFranka:
     def move(self, target, asynchronous):
         limits, way = self.declared, target.translation - self.measured.translation
         if target is not self.told:
-            self.broken.update(beyond(limits["workspace"], target.translation + self.base, self.place()))
+            walls = limits["workspace"] | {"margin": 0.0}  # the margin is for what happens between ticks
+            self.broken.update(beyond(walls, target.translation + self.base, self.place()))
             self.broken["step"] += np.linalg.norm(way) > limits["motion"]["step"] + 1e-6
             turned = apart(target.quaternion, self.measured.quaternion)
             self.broken["turn step"] += turned > limits["turn"]["step"] + 1e-6
