@@ -116,14 +116,29 @@ def test_the_arm_goes_where_it_is_sent_and_stays_there(arm_world):
 
 
 def test_plans_that_replace_each_other_are_followed_at_20_hz(arm_world):
+    elbow = arm_world.look()["joints"][2]
     with safe(arm_world.host) as robot:
         outcome, ticks = run(robot, wave, 2.0)
+    assert arm_world.look()["joints"][2] == pytest.approx(elbow, abs=0.02)
     assert outcome.ticks + outcome.missed == 40 and not outcome.stopped and wave.plans >= 3
     places = np.stack([t.observation.values["robot0_eef_pos"] for t in ticks])
     asked = np.cumsum([UNIT * t.sent[1] for t in ticks])
     moved = places[:, 1] - places[0, 1]
     assert np.ptp(moved) > 0.02 and np.corrcoef(moved[3:], asked[:-3])[0, 1] > 0.9
     assert np.ptp(places[:, 0]) < 0.005 and np.ptp(places[:, 2]) < 0.005
+
+
+def test_a_hand_that_is_turned_on_and_on_stops_before_its_joint_does_and_may_be_turned_back(arm_world):
+    with safe(arm_world.host) as robot:
+        ticks = 0
+        while not robot.stopped and ticks < 80:
+            step(robot, acting(0, 0, 0, 0, 0, 0.5))
+            ticks += 1
+        assert robot.stopped.startswith("joint 7 comes close to its stop, 0.")
+        assert step(robot, acting(0, 0, 0, 0, 0, 0.5), ticks=10) and arm_world.speed() < 0.03
+        robot.release()
+        step(robot, acting(0, 0, 0, 0, 0, -0.5), ticks=ticks)
+        assert not robot.stopped
 
 
 def test_leaving_in_full_motion_stops_the_arm(arm_world):
