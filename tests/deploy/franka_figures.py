@@ -60,7 +60,8 @@ def fuzzed(arm: World, seconds: float, seed: int = 0) -> Counter:
 def dead_policy(arm: World) -> dict[str, float]:
     """s after the next action of a policy in full motion was due.
 
-    To the last command that moves; to the standstill of the hand as told at 1 kHz, and of the simulated one, which lags.
+    To the last command that moves; to the standstill of the hand as told at 1 kHz, and of the simulated one, which is
+    behind.
     """
     clock = Watching()
     with safe(arm.host, clock) as robot:
