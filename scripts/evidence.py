@@ -49,8 +49,8 @@ def main(cfg: DictConfig) -> None:
         "dynamic": dynamic(cfg, measure),
         "recovery": {task: recovery_section(cfg, task, result) for task, result in found.recovered.items()},
         "monitors": {
-            name: {"signals": monitor and monitor["signals"], "command": monitor_command(cfg, name)}
-            for name, monitor in found.monitors.items()
+            name: {"signals": (found.monitors[name] or {}).get("signals"), "command": command}
+            for name, command in monitor_runs(cfg).items()
         },
         "densities": densities["rows"],
         "settings": cfg,
@@ -126,7 +126,7 @@ def recovery_section(cfg: dict, task: str, result: dict | None) -> dict:
 def monitored(cfg: dict, folder: Path) -> dict[str, dict | None]:
     """Checkpoint -> what scripts/monitor.py found, of these weights; new ones are kept in monitor_<checkpoint>.json."""
     found = {}
-    for name in (run.format(task=task) for task in cfg["monitors"]["tasks"] for run in cfg["monitors"]["runs"]):
+    for name in monitor_runs(cfg):
         checkpoint, path = ROOT / cfg["checkpoints"] / name, folder / f"monitor_{name}.json"
         new = _read(ROOT / "runs" / "monitor" / name / "monitor.json")
         if new and "signals" in new and _is_of(new, checkpoint):
@@ -136,9 +136,14 @@ def monitored(cfg: dict, folder: Path) -> dict[str, dict | None]:
     return found
 
 
-def monitor_command(cfg: dict, name: str) -> str:
-    where = f"run={cfg['checkpoints']}/{name} out=runs/monitor/{name}"
-    return f"python scripts/monitor.py {where} {cfg['monitors']['settings']}"
+def monitor_runs(cfg: dict) -> dict[str, str]:
+    """Checkpoint -> the command that monitors it."""
+    settings = cfg["monitors"]
+    named = {run.format(task=task): own for task in settings["tasks"] for run, own in settings["runs"].items()}
+    command = "python scripts/monitor.py run={}/{} out=runs/monitor/{} {} {}"
+    return {
+        name: command.format(cfg["checkpoints"], name, name, own, settings["settings"]) for name, own in named.items()
+    }
 
 
 def by_density(densities: dict) -> dict[tuple[str, str], dict]:
