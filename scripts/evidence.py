@@ -47,7 +47,7 @@ def main(cfg: DictConfig) -> None:
         "hypotheses": hypotheses,
         "tasks": {task: task_table(methods) for task, methods in found.cells.items()},
         "dynamic": dynamic(cfg, measure),
-        "recovery": {task: recovery_section(cfg, task, result) for task, result in found.recovered.items()},
+        "recovery": {name: recovery_section(cfg, name, result) for name, result in found.recovered.items()},
         "monitors": {
             name: {"signals": (found.monitors[name] or {}).get("signals"), "command": command}
             for name, command in monitor_runs(cfg).items()
@@ -107,20 +107,21 @@ def dynamic(cfg: dict, measure: Measure) -> dict:
 
 
 def recovered(cfg: dict, folder: Path) -> dict[str, dict | None]:
-    """Task -> what scripts/recover.py found; None if it is not there, or was of other weights."""
+    """Benchmark -> what scripts/recover.py found; None if it is not there, or was of other weights."""
     found = {}
-    for task in cfg["recovery"]["tasks"]:
-        result = _read(folder / f"recover_{task}.json")
+    for name, benchmark in cfg["recovery"].items():
+        result = _read(folder / f"recover_{name}.json")
         known = [m for m in (result or {"policies": ()})["policies"] if m in cfg["methods"]]
-        current = all(_is_of(result["policies"][m], _checkpoint(cfg, m, task)) for m in known)
-        found[task] = result if current else None
+        current = all(_is_of(result["policies"][m], _checkpoint(cfg, m, benchmark["task"])) for m in known)
+        found[name] = result if current else None
     return found
 
 
-def recovery_section(cfg: dict, task: str, result: dict | None) -> dict:
+def recovery_section(cfg: dict, name: str, result: dict | None) -> dict:
     shown = {key: result[key] for key in ("policies", "tests", "versions")} if result else {"policies": {}}
-    file = f"{cfg['folder']}/recover_{task}.json"
-    return shown | {"command": f"python scripts/recover.py compare={task} json={file}"}
+    file, benchmark = f"{cfg['folder']}/recover_{name}.json", cfg["recovery"][name]
+    settings = " ".join(filter(None, (f"compare={benchmark['task']}", benchmark["settings"], f"json={file}")))
+    return shown | {"command": f"python scripts/recover.py {settings}"}
 
 
 def monitored(cfg: dict, folder: Path) -> dict[str, dict | None]:
