@@ -8,7 +8,7 @@ What it is not: it has no reflexes and no limits, its targets are met to 0.1 mm.
 than is the simulator's default, with which they follow a tenth of a second behind.
 
 Two things are set right, because a client starts each new motion from what the arm reports as commanded, and with
-either of them wrong its commands run away, by metres, when targets change at 20 Hz:
+either of them wrong its commands run away when targets change at 20 Hz: by 0.06 m and 2.3 m within 20 s of nonsense.
   The simulator reports commanded velocities that lag by 20 ms, and as commanded accelerations those of its own joints
   or inverse kinematics. Here they are the differences of what was commanded.
   It steps whether or not its client has answered, and on a busy machine 3 % of the commands come too late and in
