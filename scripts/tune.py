@@ -51,7 +51,8 @@ def measured(cfg: DictConfig, task: str, method: str, trial: str) -> dict:
     run = folder / f"{method}_{trial}".replace("=", "_").replace(" ", "_")
     setting = compose("train", [*cfg.settings, f"task={task}", f"method={method}", *trial.split()])
     setting.run, setting.resume = str(run), (run / "config.yaml").exists()
-    if not setting.resume or read_log(run / "train.jsonl")[-1]["update"] < setting.fit.updates:
+    log = run / "train.jsonl"
+    if not any(row["update"] >= setting.fit.updates for row in read_log(log)):
         print("train.py", run, flush=True)
         train_run(setting)
     summary = {"successes": 0, "episodes": 0}
@@ -59,7 +60,7 @@ def measured(cfg: DictConfig, task: str, method: str, trial: str) -> dict:
         cell = Cell(run, cfg.methods[method], cfg.first_seed, cfg.episodes)
         configure = partial(compose, "eval")
         summary = result_of(cell, folder, configure, processes=cfg.processes)["summary"]
-    last = read_log(run / "train.jsonl")[-1]
+    last = read_log(log)[-1]
     row = {"method": method, "trial": trial, "sampling": dict(cfg.methods[method]), "seed": setting.fit.seed}
     row |= {key: last[key] for key in ("update", "seconds", "val_error")}
     hashes = {"weights": sha256(run / WEIGHTS), "data": load_config(run).data.hash}
