@@ -1,7 +1,7 @@
 """From evaluations to what they say of each hypothesis: tables by task, claims with intervals, verdicts.
 
     cells       task -> method -> its training runs, each evaluated on the task's initial states
-    recovered   task -> the recovery benchmark of several methods, as scripts/recover.py writes it
+    recovered   name -> a recovery benchmark of several methods, as scripts/recover.py writes it
     monitors    checkpoint -> monitored episodes
     densities   (objective, density) -> a row of scripts/densities.py
 

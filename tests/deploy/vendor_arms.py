@@ -26,6 +26,11 @@ UR_START = [0.4, 0.1, 0.3, 0.0, np.pi, 0.0]
 SAG, LATE = 5e-4, 0.02  # m, s
 
 
+def beyond_walls(space, target, place):
+    """As `beyond`, of the walls themselves: the margin is for what happens between ticks."""
+    return beyond(space | {"margin": 0.0}, target, place)
+
+
 class PassingClock(FakeClock):
     """Time that moves an arm while somebody sleeps."""
 
@@ -124,8 +129,7 @@ class SaggingUR(Recorded):
         back = to_quaternion(-last[3:])
         self._judge("", "motion", self._ways, pose[:3] - last[:3])
         self._judge("turn ", "turn", self._turns, to_vector(after(to_quaternion(pose[3:]), back)))
-        walls = self.declared["workspace"] | {"margin": 0.0}  # the margin is for what happens between ticks
-        self.broken.update(beyond(walls, pose[:3] + self.base, self.place()))
+        self.broken.update(beyond_walls(self.declared["workspace"], pose[:3] + self.base, self.place()))
         self.broken["step"] += np.linalg.norm(pose[:3] - self.measured[:3]) > self.declared["motion"]["step"]
         self.poses = [pose]
         return True
@@ -208,8 +212,7 @@ class SaggingFranka:
     def move(self, target, asynchronous):
         limits, way = self.declared, target.translation - self.measured.translation
         if target is not self.told:
-            walls = limits["workspace"] | {"margin": 0.0}  # the margin is for what happens between ticks
-            self.broken.update(beyond(walls, target.translation + self.base, self.place()))
+            self.broken.update(beyond_walls(limits["workspace"], target.translation + self.base, self.place()))
             self.broken["step"] += np.linalg.norm(way) > limits["motion"]["step"] + 1e-6
             turned = apart(target.quaternion, self.measured.quaternion)
             self.broken["turn step"] += turned > limits["turn"]["step"] + 1e-6
