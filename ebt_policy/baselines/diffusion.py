@@ -1,6 +1,9 @@
 """Diffusion Policy (Chi et al., 2023) on the EBT's trunk: predict the noise, denoise with diffusers' schedulers.
 
 y_t = sqrt(abar_t) y + sqrt(1 - abar_t) eps,   loss |eps_hat(y_t, t, ctx) - eps|^2,   squared-cosine schedule
+
+A trunk narrower than a token's raw vector cannot pass that token's noise on, which fills every direction; data fills
+fewer, and `predicts="sample"` asks for it instead (Salimans and Ho, 2022).
 """
 
 from __future__ import annotations
@@ -40,9 +43,12 @@ class Diffusion(FieldModel):
         act: DenoiseConfig,
         levels: int = LEVELS,
         network: Network = Field,
+        predicts: Literal["epsilon", "sample"] = "epsilon",
     ):
         super().__init__(tokenize, trunk, act, network)
-        self.levels = levels
+        if predicts not in ("epsilon", "sample"):
+            raise ValueError(f"predicts must be epsilon or sample, got {predicts!r}")
+        self.levels, self.predicts = levels, predicts
         self.register_buffer("abar", self._scheduler().alphas_cumprod, persistent=False)
 
     def _scheduler(self, betas: list[float] | None = None) -> DDPMScheduler | DDIMScheduler:
@@ -51,7 +57,7 @@ class Diffusion(FieldModel):
             num_train_timesteps=self.levels if betas is None else len(betas),
             beta_schedule="squaredcos_cap_v2",
             trained_betas=betas,
-            prediction_type="epsilon",
+            prediction_type=self.predicts,
             clip_sample=True,
         )
         return DDPMScheduler(**common) if self.act.sampler == "ddpm" else DDIMScheduler(**common)
@@ -61,7 +67,8 @@ class Diffusion(FieldModel):
         t = torch.randint(self.levels, (len(y0),), generator=generator, device=y0.device)
         abar = like(self.abar[t], y0)
         noised = abar.sqrt() * target + (1 - abar).sqrt() * y0
-        error = (self.net.bind(ctx)(noised, t).float() - y0).pow(2)
+        asked = y0 if self.predicts == "epsilon" else target
+        error = (self.net.bind(ctx)(noised, t).float() - asked).pow(2)
         return Loss((weight * error).mean(), {})
 
     @torch.no_grad()
@@ -90,8 +97,8 @@ class Diffusion(FieldModel):
 
     def _follow(self, scheduler, levels: Tensor, ctx: Tensor, y: Tensor, generator) -> Sample:
         """All timesteps of the scheduler, which are numbers of `levels`."""
-        noise = self._bind(ctx)
+        field = self._bind(ctx)
         for t in scheduler.timesteps:
-            eps = self._evaluate(noise, y, levels[t].expand(len(y)))
-            y = scheduler.step(eps, t, y, generator=generator).prev_sample
+            answer = self._evaluate(field, y, levels[t].expand(len(y)))
+            y = scheduler.step(answer, t, y, generator=generator).prev_sample
         return Sample(y, for_each(y, len(scheduler.timesteps)))

@@ -20,7 +20,7 @@ class TransformerLM(ConditionalModel):
     def __init__(self, tokenize: nn.Module, trunk: Trunk, act: OnePass):
         super().__init__()
         self.act, self.trunk = act, trunk
-        self.readout = nn.Linear(trunk.dim, tokenize.size, bias=False)
+        self.readout = nn.Linear(trunk.dim, tokenize.vocabulary, bias=False)
 
     def loss(self, target: Tensor, ctx: Tensor, y0: Tensor, generator=None, weight: Tensor | float = 1.0) -> Loss:
         """target ids (B, N), ctx (B, N, D); y0 is not looked at."""

@@ -26,16 +26,17 @@ class EnergyTransformer(nn.Module):
         features = self.trunk.after(ctx) if isinstance(ctx, Prefix) else self.trunk.bind(ctx)
 
         def energy(y: Tensor, k: int) -> Tensor:
-            h = features(self._tokens(y, k))  # (B, N, D)
+            vectors = self.tokenize.split(y)
+            h = features(self._tokens(vectors, k))  # (B, N, D)
             with torch.autocast(y.device.type, enabled=False):
-                per_token = self.head(self.tokenize.split(y), h.float())  # (B, N)
+                per_token = self.head(vectors.float(), h.float())  # (B, N)
             return per_token if self.trunk.look == "past" else per_token.sum(-1)
 
         return energy
 
-    def _tokens(self, y: Tensor, k: int | Tensor) -> Tensor:
+    def _tokens(self, vectors: Tensor, k: int | Tensor) -> Tensor:
         """k: one landscape for all samples, or (B,), one for each."""
-        tokens = self.tokenize(y)
+        tokens = self.tokenize.widen(vectors)
         if self.landscape is None:
             return tokens
         last = len(self.landscape) - 1

@@ -1,6 +1,6 @@
-"""Candidates as tokens: `split` gives the raw vector of each token, `join` undoes it, the call embeds it.
+"""Candidates as tokens: `split` gives the raw vector of each token, `join` undoes it, `widen` makes it a token.
 
-y (B, ...) -> split (B, N, P) -> tokens (B, N, D)
+y (B, ...) -> split (B, N, P) -> widen (B, N, D)
 """
 
 from __future__ import annotations
@@ -9,7 +9,22 @@ import torch
 from torch import Tensor, nn
 
 
-class LinearTokens(nn.Module):
+class Tokens(nn.Module):
+    """What all have in common: raw vectors of `size` channels, and a call that does it all."""
+
+    size: int
+
+    def split(self, y: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def widen(self, vectors: Tensor) -> Tensor:
+        return self.embed(vectors)
+
+    def forward(self, y: Tensor) -> Tensor:
+        return self.widen(self.split(y))
+
+
+class LinearTokens(Tokens):
     """One token per time step of an action chunk y (B, Tp, Da)."""
 
     def __init__(self, size: int, dim: int):
@@ -23,11 +38,8 @@ class LinearTokens(nn.Module):
         """vectors (B, N, P) as a y of this shape."""
         return vectors
 
-    def forward(self, y: Tensor) -> Tensor:
-        return self.embed(self.split(y))
 
-
-class PatchTokens(nn.Module):
+class PatchTokens(Tokens):
     """One token per square patch of an image y (B, C, height, width)."""
 
     def __init__(self, channels: int, patch: int, dim: int):
@@ -48,19 +60,20 @@ class PatchTokens(nn.Module):
         p = self.patch
         return vectors.view(B, height // p, width // p, C, p, p).permute(0, 3, 1, 4, 2, 5).reshape(shape)
 
-    def forward(self, y: Tensor) -> Tensor:
-        return self.embed(self.split(y))
 
+class LogitTokens(Tokens):
+    """One token per text position: the expected embedding of a distribution y (B, N, V) over the vocabulary.
 
-class LogitTokens(nn.Module):
-    """One token per text position: the expected embedding of a distribution y (B, N, V) over the vocabulary."""
+    That is its raw vector already, so that heads which multiply raw vectors are D wide and not V.
+    """
 
     def __init__(self, vocabulary: int, dim: int):
         super().__init__()
-        self.size, self.embed = vocabulary, nn.Linear(vocabulary, dim, bias=False)
+        self.vocabulary, self.size = vocabulary, dim
+        self.embed = nn.Linear(vocabulary, dim, bias=False)
 
     def split(self, y: Tensor) -> Tensor:
-        return y
+        return self.embed(y)
 
-    def forward(self, y: Tensor) -> Tensor:
-        return self.embed(self.split(y))
+    def widen(self, vectors: Tensor) -> Tensor:
+        return vectors

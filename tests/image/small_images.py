@@ -15,12 +15,13 @@ from ebt_policy.tasks.image import Denoiser
 DIM, SIZE, PATCH = 16, 8, 4
 
 
-def make(method="ebt", channels=1, **act) -> Denoiser:
+def make(method="ebt", channels=1, predicts="epsilon", **act) -> Denoiser:
     """An untrained denoiser of 8 x 8 pixels: method ebt or dit; `act` changes how it denoises."""
     torch.manual_seed(0)
     tokenize, trunk = PatchTokens(channels, PATCH, DIM), Transformer(DIM, 2, 2)
     if method == "dit":
-        model = Diffusion(tokenize, trunk, DenoiseConfig(**({"steps": 4, "sampler": "ddim"} | act)), levels=50)
+        denoise = DenoiseConfig(**({"steps": 4, "sampler": "ddim"} | act))
+        model = Diffusion(tokenize, trunk, denoise, levels=50, predicts=predicts)
     else:
         settings = dict(train_walk=DescentConfig(steps=1, backprop="last"), act=ActConfig(**act))
         model = EBT.on_trunk(tokenize, trunk, Quadratic, objective=NoisedStates(pure=0.0), **settings)

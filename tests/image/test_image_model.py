@@ -116,21 +116,21 @@ def test_diffusion_takes_no_more_steps_than_there_are_levels_below():
     assert levels == list(range(levels[0], -1, -1))
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
-def test_with_the_true_noise_diffusion_comes_back_to_the_image(sampler):
+@pytest.mark.parametrize(("sampler", "predicts"), [("ddim", "epsilon"), ("ddpm", "epsilon"), ("ddim", "sample")])
+def test_with_the_true_answer_diffusion_comes_back_to_the_image(sampler, predicts):
     """In one stride or in many, from any level: the schedule of the strides fits that of the levels."""
     truth = to_unit(shades(4))
     for sigma, steps in ((0.3, 1), (1.0, 5), (2.0, 30)):
-        denoiser = make("dit", sampler=sampler, steps=steps)
+        denoiser = make("dit", predicts=predicts, sampler=sampler, steps=steps)
         abar = denoiser.model.abar
         nearest = abar[((1 - abar) / abar - sigma**2).abs().argmin()]
         exact = ((1 - nearest) / nearest).sqrt().item()
 
-        def true_noise(field, y, t, abar=abar):
+        def answer(field, y, t, abar=abar):
             a = abar[t].view(-1, 1, 1, 1)
-            return (y - a.sqrt() * truth) / (1 - a).sqrt()
+            return truth if predicts == "sample" else (y - a.sqrt() * truth) / (1 - a).sqrt()
 
-        denoiser.model._evaluate = true_noise
+        denoiser.model._evaluate = answer
         restored = denoiser.denoise(add_noise(truth, exact), exact, torch.Generator().manual_seed(0))
         torch.testing.assert_close(restored.y, truth, atol=1e-3, rtol=0)
 

@@ -34,12 +34,15 @@ def test_training_noises_by_the_squared_cosine_schedule_that_both_samplers_use()
     assert model.abar[0] > 0.99 and model.abar[-1] < 1e-3
 
 
-def test_the_loss_is_the_squared_error_of_the_predicted_noise():
-    model = toy()
-    torch.nn.init.zeros_(model.net.readout.weight), torch.nn.init.zeros_(model.net.readout.bias)
-    noise = torch.randn(4, 5, 3)
-    loss = model.loss(torch.randn(4, 5, 3), torch.randn(4, 2, 16), noise)
-    torch.testing.assert_close(loss.total, noise.pow(2).mean())
+def test_the_loss_is_the_squared_error_of_the_predicted_noise_or_of_the_predicted_sample():
+    target, noise = torch.randn(2, 4, 5, 3)
+    for predicts, asked in (("epsilon", noise), ("sample", target)):
+        model = toy(predicts=predicts)
+        torch.nn.init.zeros_(model.net.readout.weight), torch.nn.init.zeros_(model.net.readout.bias)
+        loss = model.loss(target, torch.randn(4, 2, 16), noise)
+        torch.testing.assert_close(loss.total, asked.pow(2).mean())
+    with pytest.raises(ValueError, match="predicts must be epsilon or sample, got 'v'"):
+        toy(predicts="v")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from hydra import compose, initialize_config_dir
 from tiny_runs import ROOT
+from torch import nn
 
 from ebt_policy.baselines.regression import OnePass
 from ebt_policy.baselines.transformer_lm import TransformerLM
@@ -13,6 +14,7 @@ from ebt_policy.core import (
     ActConfig,
     CrossEntropy,
     DescentConfig,
+    DotProduct,
     LogitTokens,
     OwnIterates,
     RotaryTransformer,
@@ -28,11 +30,12 @@ S2 = dict(
     step=5.0,
     landscapes=0,
 )
-RECIPES = {"s1": S1, "s2": S2}
+DOT = S1 | dict(train=DescentConfig(steps=2, state="simplex", backprop="through"), head=DotProduct)
+RECIPES = {"s1": S1, "s2": S2, "dot": DOT}
 
 
 def make(kind="s1", context=CONTEXT, start=1.0, **act) -> LanguageModel:
-    """An untrained model of two blocks: kind s1, s2 or transformer; `act` changes how it samples."""
+    """An untrained model of two blocks: a kind of RECIPES or transformer; `act` changes how it samples."""
     torch.manual_seed(0)
     tokenize, trunk, replay = LogitTokens(VOCABULARY, DIM), RotaryTransformer(DIM, 2, 2), None
     if kind == "transformer":
@@ -41,7 +44,9 @@ def make(kind="s1", context=CONTEXT, start=1.0, **act) -> LanguageModel:
         recipe = RECIPES[kind]
         settings = dict(train_walk=recipe["train"], act=ActConfig(**(recipe["act"] | {"state": "simplex"} | act)))
         settings |= dict(step_size=recipe["step"], landscapes=recipe["landscapes"])
-        model = EBT.on_trunk(tokenize, trunk, Scalar, objective=OwnIterates(CrossEntropy()), **settings)
+        head = recipe.get("head", Scalar)
+        model = EBT.on_trunk(tokenize, trunk, head, objective=OwnIterates(CrossEntropy()), **settings)
+        nn.init.normal_(model.net.head.readout.weight, std=DIM**-0.5)  # some begin at zero, where nothing shows
     if kind == "s2":
         replay = KeptRows(16, context, VOCABULARY)
     return LanguageModel(VOCABULARY, context, DIM, model, 0.0 if kind == "transformer" else start, replay)

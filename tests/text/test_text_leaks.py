@@ -56,8 +56,9 @@ def test_the_future_changes_nothing_before_it_in_training_with_noise_and_kept_ro
         assert not torch.equal(one.final[:, CUT:], other.final[:, CUT:])
 
 
-def test_a_candidate_changes_no_energy_but_its_own_and_its_gradient_reaches_no_other():
-    model = make()
+@pytest.mark.parametrize("kind", RECIPES)
+def test_a_candidate_changes_no_energy_but_its_own_and_its_gradient_reaches_no_other(kind):
+    model = make(kind)
     energy_fn = model.model.net.bind(model.embed(sentences()[0][:, :-1]))
     y = noise().softmax(-1).requires_grad_()
     energy = energy_fn(y, 0)
@@ -71,12 +72,13 @@ def test_a_candidate_changes_no_energy_but_its_own_and_its_gradient_reaches_no_o
         assert grad[:, i].abs().sum() > 0 == grad[:, same].abs().sum()
 
 
-def test_each_energy_is_that_of_a_plain_causal_transformer_on_the_past_and_the_candidate():
-    net, ctx, y = make().model.net, torch.randn(3, CONTEXT, 16, generator=seeded()), noise().softmax(-1)
+@pytest.mark.parametrize("kind", ["s2", "dot"])
+def test_each_energy_is_that_of_a_plain_causal_transformer_on_the_past_and_the_candidate(kind):
+    net, ctx, y = make(kind).model.net, torch.randn(3, CONTEXT, 16, generator=seeded()), noise().softmax(-1)
     energies, candidates = net.bind(ctx)(y, 0), net.tokenize(y)
     for i in range(CONTEXT):
         plain = net.trunk.read(torch.cat([ctx[:, : i + 1], candidates[:, i : i + 1]], 1)).features[:, -1]
-        torch.testing.assert_close(net.head(None, plain), energies[:, i], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(net.head(candidates[:, i], plain), energies[:, i], atol=1e-5, rtol=1e-4)
 
 
 def test_after_a_whole_walk_each_state_is_that_of_walking_alone_from_its_own_past():
@@ -89,14 +91,14 @@ def test_after_a_whole_walk_each_state_is_that_of_walking_alone_from_its_own_pas
         torch.testing.assert_close(alone.score()[:, 0], together.score()[:, i], atol=1e-4, rtol=1e-3)
 
 
-def test_the_gradient_is_that_of_the_embedded_candidate_times_the_embedding_matrix():
+@pytest.mark.parametrize("kind", ["s2", "dot"])
+def test_the_gradient_is_that_of_the_embedded_candidate_times_the_embedding_matrix(kind):
     """The update costs one product of a width-D gradient with a matrix; nothing wider has to be derived."""
-    net = make().model.net
-    features, y = net.trunk.bind(torch.randn(3, CONTEXT, 16, generator=seeded())), noise().softmax(-1)
-    _, wide = energy_and_grad(lambda y, k: net.head(None, features(net.tokenize(y))), y, 0, create_graph=False)
-    _, narrow = energy_and_grad(
-        lambda e, k: net.head(None, features(e)), net.tokenize(y).detach(), 0, create_graph=False
-    )
+    net = make(kind).model.net
+    ctx, y = torch.randn(3, CONTEXT, 16, generator=seeded()), noise().softmax(-1)
+    features = net.trunk.bind(ctx)
+    _, wide = energy_and_grad(net.bind(ctx), y, 0, create_graph=False)
+    _, narrow = energy_and_grad(lambda e, k: net.head(e, features(e)), net.tokenize(y).detach(), 0, create_graph=False)
     assert narrow.shape == (3, CONTEXT, 16)
     torch.testing.assert_close(wide, narrow @ net.tokenize.embed.weight, atol=1e-6, rtol=1e-4)
 
