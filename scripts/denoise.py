@@ -2,6 +2,8 @@
 
 python scripts/denoise.py run=runs/image_ebt_mnist steps=[1,2,3]
 python scripts/denoise.py run=runs/image_dit_mnist steps=[1,10,100]
+
+Leaves denoise.json, gallery.html and pictures.png, three images at the strongest noise that both were trained at.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from ebt_policy.bench import table
 from ebt_policy.cli import explain, fail_cleanly
 from ebt_policy.data.split import evenly
-from ebt_policy.rollout.gallery import write_gallery
+from ebt_policy.rollout.gallery import pictures, write_gallery
 from ebt_policy.rollout.restore import gains, measure
 from ebt_policy.rollout.result import versions, write_result
 from ebt_policy.tasks.image import to_unit
@@ -46,6 +48,8 @@ def main(cfg: DictConfig) -> None:
     write_result(folder / "denoise.json", result)
     shown = to_unit(pixels[evenly(len(pixels), cfg.pictures)])
     write_gallery(folder / "gallery.html", f"{run.resolve().name}: restored images", denoiser, shown, result, sigmas)
+    some = pictures(denoiser, shown[:3], max(settings["inside"]), sorted(settings["steps"]))
+    some.savefig(folder / "pictures.png", dpi=110)
     print(_table(rows))
     print(_gains(result["gains"]))
     print(f"-> {folder}")

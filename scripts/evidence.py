@@ -83,6 +83,8 @@ def cells(cfg: dict, measure: Measure) -> dict[str, dict[str, list[Run]]]:
     for task, episodes in cfg["tasks"].items():
         found[task] = {}
         for method, how in cfg["methods"].items():
+            if task not in how.get("tasks", cfg["tasks"]):
+                continue
             checkpoints = training_runs(ROOT / cfg["checkpoints"], how["run"].format(task=task))[: how.get("most")]
             runs = [measure(checkpoint, how["sampling"], episodes) for checkpoint in checkpoints]
             found[task][method] = [run for run in runs if run]

@@ -41,8 +41,13 @@ def main(cfg: DictConfig) -> None:
     latency = json.loads((ROOT / cfg.folder / "bench_deploy.json").read_text())
     rewrite(ROOT / "ebt_policy" / "deploy" / "README.md", "deploy", _deployed(latency))
     rewrite(readme, "speed", _speed([ROOT / cfg.folder / f"{bench}.json" for bench in cfg.benches]))
-    for name, table in (("language", _language), ("thinking", _thinking)):
+    for name, table in (("language", _language), ("ablation", _ablation), ("thinking", _thinking)):
         rewrite(readme, name, table(json.loads((ROOT / cfg.folder / f"{name}.json").read_text())["rows"]))
+    for name, table in (("denoise", _denoised), ("probe", _probed)):
+        found = {run: ROOT / cfg.folder / f"{name}_{run}.json" for run in cfg.images}
+        rewrite(
+            readme, name, table({run: json.loads(path.read_text()) for run, path in found.items() if path.exists()})
+        )
 
 
 def _result(cfg: DictConfig, checkpoint: str, cell: DictConfig) -> dict | None:
@@ -76,18 +81,40 @@ def _speed(benches: list[Path]) -> str:
 
 
 def _language(rows: list[dict]) -> str:
-    """Perplexities of held-out text, a row for each method and way of thinking, over its training seeds."""
-    found: dict[tuple[str, int, int], dict[str, float]] = {}  # by method, steps and candidates; then by seed
+    """Perplexities of held-out text by training seed, and over those of a plain model: a row for each number of steps.
+
+    The last column is that of the best of most candidates.
+    """
+    found: dict[tuple[str, int], dict[int, dict[str, float]]] = {}  # by method and steps; then by candidates and seed
     for row in rows:
         method, _, seed = Path(row["run"]).name.rpartition("_")
-        found.setdefault((method, row["steps"], row["candidates"]), {})[seed] = row["perplexity"]["value"]
-    rival = found[RIVAL, 1, 1]
+        by_candidates = found.setdefault((method, row["steps"]), {})
+        by_candidates.setdefault(row["candidates"], {})[seed] = row["perplexity"]["value"]
+    rival, most = found[RIVAL, 1][1], max(row["candidates"] for row in rows)
     lines = []
-    for (method, steps, candidates), values in found.items():
-        by_seed = ", ".join(f"{seed}: {value:.1f}" for seed, value in values.items())
-        ratio = _ratio([values[seed] / rival[seed] for seed in values])
-        lines.append([method, steps, candidates, by_seed, ratio])
-    return markdown(["model", "steps", "candidates", "perplexity, by seed", "times Transformer++"], lines)
+    for (method, steps), by_candidates in found.items():
+        by_seed = ", ".join(f"{value:.1f}" for value in by_candidates[1].values())
+        ways = [by_candidates.get(candidates) for candidates in (1, most)]
+        lines.append([method, steps, by_seed, *(_times(way, rival) for way in ways)])
+    return markdown(
+        ["model", "steps", "perplexity, by seed", "times Transformer++", f"best of {most} by energy, times"], lines
+    )
+
+
+def _times(values: dict[str, float] | None, rival: dict[str, float]) -> str:
+    return "-" if values is None else _ratio([value / rival[seed] for seed, value in values.items()])
+
+
+def _ablation(rows: list[dict]) -> str:
+    """Perplexities of held-out text by number of steps, and of the best of most candidates in the last column."""
+    runs, steps = (list(dict.fromkeys(row[key] for row in rows)) for key in ("run", "steps"))
+    most, found = max(row["candidates"] for row in rows), {}
+    for row in rows:
+        found[row["run"], row["steps"], row["candidates"]] = f"{row['perplexity']['value']:.1f}"
+    ways = [(count, 1) for count in sorted(steps)] + [(max(steps), most)]
+    lines = [[Path(run).name, *(found.get((run, *way), "-") for way in ways)] for run in runs]
+    head = [f"{count} steps" if candidates == 1 else f"best of {candidates}" for count, candidates in ways]
+    return markdown(["model", *head], lines)
 
 
 def _thinking(rows: list[dict]) -> str:
@@ -104,6 +131,36 @@ def _thinking(rows: list[dict]) -> str:
             cells.append(", ".join(f"{value:.4g} in {steps}" for steps, value in ends.items()))
         lines.append([corpus, f"{here[0]['degree']['value']:.3g}", *cells])
     return markdown(["text", "degree", *(Path(run).name for run in runs)], lines)
+
+
+def _denoised(results: dict[str, dict]) -> str:
+    """Mean PSNR of held-out images in dB, a row for each run and number of steps, a column for each noise level."""
+    levels = {row["sigma"]: row["inside"] for result in results.values() for row in result["rows"]}
+    lines = []
+    for run, result in results.items():
+        alone = [row for row in result["rows"] if row["candidates"] == 1]
+        for steps in sorted({row["steps"] for row in alone} - {0}):
+            by_sigma = {row["sigma"]: f"{row['psnr']['mean']:.2f}" for row in alone if row["steps"] == steps}
+            lines.append([run, steps, *(by_sigma.get(sigma, "-") for sigma in levels)])
+    return markdown(
+        ["run", "steps", *(f"{sigma:g}{'' if known else ' (outside)'}" for sigma, known in levels.items())], lines
+    )
+
+
+def _probed(results: dict[str, dict]) -> str:
+    """Digits read linearly from pixels and from the features of each block: a row for each, a column for each run."""
+    found = {run: {row["features"]: row for row in result["rows"]} for run, result in results.items()}
+    names = dict.fromkeys(name for rows in found.values() for name in rows)
+    lines = [[name, *(_right(rows.get(name)) for rows in found.values())] for name in names]
+    return markdown(["right, %", *found], lines)
+
+
+def _right(row: dict | None) -> str:
+    return (
+        "-"
+        if row is None
+        else "{:.0f} [{:.0f}, {:.0f}]".format(*(100 * x for x in (row["accuracy"], *row["interval"])))
+    )
 
 
 def _ratio(ratios: list[float]) -> str:

@@ -65,9 +65,10 @@ def test_perplexities_of_seeds_are_compared_with_the_rivals_seed_by_seed():
     rows = [
         {"run": f"runs/{run}", "steps": 1, "candidates": 1, "perplexity": {"value": v}} for run, v in values.items()
     ]
+    rows += [row | {"candidates": 4} for row in rows if "ebt" in row["run"]]
     head, rule, ebt, transformer = SCRIPT["_language"](rows).splitlines()
-    assert ebt.startswith("| text_ebt_s1 | 1 | 1 | 0: 44.0, 1: 60.5 | 1.154 [0.6")  # sqrt(1.10 * 1.21)
-    assert transformer.endswith("| 0: 40.0, 1: 50.0 | 1.000 [1.000, 1.000] |")
+    assert ebt.startswith("| text_ebt_s1 | 1 | 44.0, 60.5 | 1.154 [0.6")  # sqrt(1.10 * 1.21)
+    assert transformer.endswith("| 40.0, 50.0 | 1.000 [1.000, 1.000] | - |")
 
 
 def test_thinking_is_told_by_its_two_ends():
@@ -76,3 +77,27 @@ def test_thinking_is_told_by_its_two_ends():
     rows = [far | {"run": f"runs/{run}", "steps": k, "perplexity": {"value": value}} for run, k, value in walks]
     *_, line = SCRIPT["_thinking"](rows).splitlines()
     assert line == "| python | 40 | 90 in 1, 50 in 4 | 80 in 1 |"
+
+
+def test_restored_images_are_a_row_for_each_number_of_steps_and_a_column_for_each_noise_level():
+    def row(sigma, steps, value, candidates=1):
+        told = {"sigma": sigma, "inside": sigma < 1, "steps": steps, "candidates": candidates}
+        return told | {"psnr": {"mean": value}}
+
+    rows = [row(0.5, 0, 10), row(0.5, 2, 20.126), row(0.5, 2, 99, candidates=4), row(2.0, 0, 1), row(2.0, 2, 15)]
+    lines = SCRIPT["_denoised"]({"ebt": {"rows": rows}}).splitlines()
+    assert lines[0] == "| run | steps | 0.5 | 2 (outside) |" and lines[2:] == ["| ebt | 2 | 20.13 | 15.00 |"]
+
+
+def test_probes_are_a_row_for_each_block_and_a_column_for_each_run():
+    rows = [{"features": name, "accuracy": 0.68, "interval": [0.637, 0.721]} for name in ("pixels", "block 1")]
+    lines = SCRIPT["_probed"]({"ebt": {"rows": rows}, "dit": {"rows": rows[:1]}}).splitlines()
+    assert lines[0] == "| right, % | ebt | dit |" and lines[-1] == "| block 1 | 68 [64, 72] | - |"
+
+
+def test_ablations_are_a_row_for_each_run_with_the_best_of_many_last():
+    def row(steps, candidates, value):
+        return {"run": "runs/full", "steps": steps, "candidates": candidates, "perplexity": {"value": value}}
+
+    lines = SCRIPT["_ablation"]([row(2, 1, 50.04), row(4, 1, 48), row(4, 4, 47), row(2, 4, 49)]).splitlines()
+    assert lines[0] == "| model | 2 steps | 4 steps | best of 4 |" and lines[2] == "| full | 50.0 | 48.0 | 47.0 |"

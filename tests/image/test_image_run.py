@@ -54,6 +54,7 @@ def test_a_trained_denoiser_is_measured_at_every_noise_level_and_shown(runs, tmp
         assert len(row.get("energy", [])) == (row["steps"] + 1 if method == "ebt" and row["steps"] else 0)
     page = (tmp_path / "gallery.html").read_text()
     assert page.count("data:image/svg+xml") == 3 and "Noise 2" in page
+    assert (tmp_path / "pictures.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_more_steps_than_the_run_has_are_asked_for_by_name(runs):

@@ -213,9 +213,10 @@ def test_the_summary_says_what_would_change_a_verdict():
 
 def test_the_page_holds_everything_in_itself(tmp_path):
     found = found_of([run("ebt", 99), run("ebt_seed1", 97, seed=1)], [run("flow", 98)])
+    never = task_table({"EBT@2": [run("ebt", 0, ways=["000"] * 100)]})  # took no way that counts
     evidence = {
         "hypotheses": {"h1": judge(hypothesis(), found), "h2": judge(hypothesis(), Found())},
-        "tasks": {"square": task_table(found.cells["square"]), "can": []},
+        "tasks": {"square": task_table(found.cells["square"]), "can": [], "avoid": never},
         "dynamic": {"task": "square", "episodes": 100, "points": points(), "iso": iso(points(), "EBT", {"steps": 3})},
         "recovery": {
             "square": recovered(ebt=[True]) | {"command": "recover"},
@@ -227,7 +228,7 @@ def test_the_page_holds_everything_in_itself(tmp_path):
     }
     evidence = json.loads(write_result(tmp_path / "evidence.json", evidence).read_text())
     html = write_page(tmp_path, evidence).read_text()
-    assert "http" not in html.replace("http-equiv", "") and html.count("data:image/svg+xml") == 3
+    assert "http" not in html.replace("http-equiv", "") and html.count("data:image/svg+xml") == 4
     assert "&lt;1" in html and "<h2>can</h2>" in html and "monitor" in html
     lines = readme_table(evidence["hypotheses"]).splitlines()
     assert len(lines) == 4 and {line.count("|") for line in lines} == {5}
