@@ -21,7 +21,12 @@ from ebt_policy.train.kinds.text import language_model
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 SHORT, LONG = 10, 1000  # tokens of the prefix
-MODELS = {"EBT S1": "text_ebt_s1", "EBT S2": "text_ebt_s2", "Transformer++": "text_transformer"}
+MODELS = {
+    "EBT S1": "text_ebt_s1",
+    "EBT S1, bilinear": "text_ebt_s1_dot",
+    "EBT S2": "text_ebt_s2",
+    "Transformer++": "text_transformer",
+}
 CANDIDATES = 8
 
 

@@ -153,9 +153,7 @@ def _task(task: str, rows: Sequence[dict]) -> str:
 
 
 def _label(method: str, run: dict, runs: int) -> str:
-    """On several lines, as violins stand close."""
-    seed = f", seed {run['training_seed']}" if runs > 1 else ""
-    return (method + seed).replace(", ", "\n")
+    return f"{method}, seed {run['training_seed']}" if runs > 1 else method
 
 
 def _dynamic(dynamic: dict) -> str:

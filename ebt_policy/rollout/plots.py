@@ -126,21 +126,26 @@ def latency_histogram(latency: Sequence[Sequence[float]]) -> Figure | None:
 
 
 def success_violins(rates: Mapping[str, SuccessRate]) -> Figure:
-    """What counts of successes say of success rates: posteriors as violins, the shares seen and their intervals."""
-    figure, (axes,) = _figure(1.6 + 0.9 * len(rates), 2.9)
+    """What counts of successes say of success rates: posteriors as violins, the shares seen and their intervals.
+
+    A line for each, which many and long names need.
+    """
+    figure, (axes,) = _figure(6.4, 0.9 + 0.32 * len(rates))
     grid = np.linspace(0, 1, 401)
-    for x, rate in enumerate(rates.values()):
+    for y, rate in enumerate(rates.values()):
         density = rate.posterior(grid)
         half = 0.4 * density / density.max()
         seen = density > 1e-3 * density.max()
-        axes.fill_betweenx(100 * grid[seen], x - half[seen], x + half[seen], color=GOOD, alpha=0.3, linewidth=0)
-        axes.vlines(x, *(100 * end for end in rate.interval), color=INK, linewidth=1.2)
-        axes.plot(x, 100 * rate.rate, color=GOOD, marker="o", markersize=4)
-    axes.set_xticks(range(len(rates)), [f"{name}\n{r.successes}/{r.episodes}" for name, r in rates.items()])
-    lowest = min((rate.interval[0] for rate in rates.values()), default=0)
-    axes.set_ylim(max(100 * lowest - 10, -2), 102)  # rates near 100 % could not be told apart on the whole scale
-    axes.set_ylabel("success, %")
-    axes.grid(axis="x", visible=False)
+        axes.fill_between(100 * grid[seen], y - half[seen], y + half[seen], color=GOOD, alpha=0.3, linewidth=0)
+        axes.hlines(y, *(100 * end for end in rate.interval), color=INK, linewidth=1.2)
+        axes.plot(100 * rate.rate, y, color=GOOD, marker="o", markersize=4)
+    axes.set_yticks(range(len(rates)), [f"{name}, {r.successes}/{r.episodes}" for name, r in rates.items()])
+    axes.invert_yaxis()
+    ends = np.array([rate.interval for rate in rates.values()]).reshape(-1, 2)
+    low, high = (ends.min(), ends.max()) if len(ends) else (0, 1)
+    axes.set_xlim(max(100 * low - 10, -2), min(100 * high + 10, 102))  # near rates merge on the whole scale
+    axes.set_xlabel("success, %")
+    axes.grid(axis="y", visible=False)
     return figure
 
 

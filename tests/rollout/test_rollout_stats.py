@@ -28,8 +28,8 @@ def test_the_posterior_of_three_of_four_is_beta_4_2():
 
 def test_violins_have_one_body_for_each_policy_and_their_dots_at_the_rates():
     axes = success_violins({"EBT": SuccessRate(9, 10), "DDIM": SuccessRate(0, 10)}).axes[0]
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["EBT\n9/10", "DDIM\n0/10"]
-    assert [line.get_ydata()[0] for line in axes.lines] == [90.0, 0.0]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["EBT, 9/10", "DDIM, 0/10"]
+    assert [line.get_xdata()[0] for line in axes.lines] == [90.0, 0.0]
 
 
 def test_mcnemar_counts_the_states_on_which_the_policies_differ():

@@ -120,5 +120,5 @@ def test_the_bench_of_writing_says_what_a_token_costs_beside_its_targets(tmp_pat
         "bench_write", "--net", "{dim: 16, depth: 1, heads: 2}", "--rounds", "1", "--out", str(tmp_path / "out.json")
     )
     result = json.loads((tmp_path / "out.json").read_text())
-    assert "<= 1.3" in capsys.readouterr().out and len(result["ratios"]) == 5
+    assert "<= 1.3" in capsys.readouterr().out and len(result["ratios"]) == 7
     assert result["ratios"]["EBT S1, 1000 before / EBT S1, 10 before"]["cpu"]["median"] > 0
