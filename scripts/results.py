@@ -6,6 +6,7 @@ python scripts/results.py tasks=[lift] episodes=100
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
@@ -44,9 +45,9 @@ def main(cfg: DictConfig) -> None:
     for name, table in (("language", _language), ("ablation", _ablation), ("thinking", _thinking)):
         rewrite(readme, name, table(json.loads((ROOT / cfg.folder / f"{name}.json").read_text())["rows"]))
     for name, table in (("denoise", _denoised), ("probe", _probed)):
-        found = {run: ROOT / cfg.folder / f"{name}_{run}.json" for run in cfg.images}
+        paths = {run: ROOT / cfg.folder / f"{name}_{run}.json" for run in cfg.images}
         rewrite(
-            readme, name, table({run: json.loads(path.read_text()) for run, path in found.items() if path.exists()})
+            readme, name, table({run: json.loads(path.read_text()) for run, path in paths.items() if path.exists()})
         )
 
 
@@ -96,9 +97,8 @@ def _language(rows: list[dict]) -> str:
         by_seed = ", ".join(f"{value:.1f}" for value in by_candidates[1].values())
         ways = [by_candidates.get(candidates) for candidates in (1, most)]
         lines.append([method, steps, by_seed, *(_times(way, rival) for way in ways)])
-    return markdown(
-        ["model", "steps", "perplexity, by seed", "times Transformer++", f"best of {most} by energy, times"], lines
-    )
+    head = ["model", "steps", "perplexity, by seed", "times Transformer++", f"best of {most} by energy, times"]
+    return markdown(head, lines)
 
 
 def _times(values: dict[str, float] | None, rival: dict[str, float]) -> str:
@@ -142,9 +142,8 @@ def _denoised(results: dict[str, dict]) -> str:
         for steps in sorted({row["steps"] for row in alone} - {0}):
             by_sigma = {row["sigma"]: f"{row['psnr']['mean']:.2f}" for row in alone if row["steps"] == steps}
             lines.append([run, steps, *(by_sigma.get(sigma, "-") for sigma in levels)])
-    return markdown(
-        ["run", "steps", *(f"{sigma:g}{'' if known else ' (outside)'}" for sigma, known in levels.items())], lines
-    )
+    head = [f"{sigma:g}{'' if inside else ' (outside)'}" for sigma, inside in levels.items()]
+    return markdown(["run", "steps", *head], lines)
 
 
 def _probed(results: dict[str, dict]) -> str:
@@ -156,11 +155,7 @@ def _probed(results: dict[str, dict]) -> str:
 
 
 def _right(row: dict | None) -> str:
-    return (
-        "-"
-        if row is None
-        else "{:.0f} [{:.0f}, {:.0f}]".format(*(100 * x for x in (row["accuracy"], *row["interval"])))
-    )
+    return "-" if row is None else _per_cent(row["accuracy"], row["interval"])
 
 
 def _ratio(ratios: list[float]) -> str:
@@ -198,8 +193,11 @@ def _cell(result: dict | None) -> str:
 
 
 def _rate(result: dict) -> str:
-    low, high = (round(100 * x) for x in result["summary"]["interval"])
-    return f"{100 * result['summary']['success_rate']:.0f} [{low}, {high}]"
+    return _per_cent(result["summary"]["success_rate"], result["summary"]["interval"])
+
+
+def _per_cent(share: float, interval: Sequence[float]) -> str:
+    return "{:.0f} [{:.0f}, {:.0f}]".format(*(100 * x for x in (share, *interval)))
 
 
 def _latency(result: dict) -> str:

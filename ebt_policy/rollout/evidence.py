@@ -313,7 +313,9 @@ def _weighted_auroc(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _entropy_of(runs: Sequence[Run]) -> float | None:
+    """None where there are no ways, or a run succeeded on none."""
     if not all("way" in e.get("report", {}) for run in runs for e in run.result["episodes"]):
         return None
     ways = _ways([run.result["episodes"] for run in runs])
-    return float(np.mean([_entropy(np.ones((1, len(run))), run)[0] for run in ways]))
+    bits = float(np.mean([_entropy(np.ones((1, len(run))), run)[0] for run in ways]))
+    return None if np.isnan(bits) else bits

@@ -137,7 +137,7 @@ def _task(task: str, rows: Sequence[dict]) -> str:
     further = [key for key in ("entropy_bits", "coverage") if any(key in row for row in rows)]
     lines = [
         [row["method"], row["text"], row["letters"], _ms(row["latency"]), _mflop(row["flops"])]
-        + [None if row.get(key) is None else f"{row[key]:.2f}" for key in further]
+        + [None if key not in row else f"{row[key]:.2f}" for key in further]
         for row in rows
     ]
     made = [
