@@ -55,6 +55,7 @@ STEADY = [
     "method.model.objective.blur=0.0",  # these densities have a width of their own
 ]
 WALKED = [*STEADY, f"method.model.train_walk.noise=[{NOISE},{NOISE}]"]  # also while it trains
+SUMMED = ["method.model.head._target_=ebt_policy.core.Scalar", "method.model.step_size=1.0"]  # of one token
 TUNED_ON, TUNING_SEED = "moons", 1000
 
 
@@ -66,7 +67,7 @@ class Objective:
 
 
 OBJECTIVES = {
-    "own iterates": Objective("ebt_published", None),
+    "own iterates": Objective("ebt_published", None, SUMMED),
     "noised states": Objective("ebt", None, ["method.model.act.steps=20"]),
     "InfoNCE, search": Objective("ibc", 1.0, ["method.model.act.candidates=64"]),
     "InfoNCE, walked": Objective("ibc_langevin", None, WALKED),

@@ -86,7 +86,7 @@ def cells(cfg: dict, measure: Measure) -> dict[str, dict[str, list[Run]]]:
             if task not in how.get("tasks", cfg["tasks"]):
                 continue
             checkpoints = training_runs(ROOT / cfg["checkpoints"], how["run"].format(task=task))[: how.get("most")]
-            runs = [measure(checkpoint, how["sampling"], episodes) for checkpoint in checkpoints]
+            runs = [measure(run, how["sampling"], how.get("episodes", {}).get(task, episodes)) for run in checkpoints]
             found[task][method] = [run for run in runs if run]
             check_seeds(found[task][method])
         check_alike([run for runs in found[task].values() for run in runs])

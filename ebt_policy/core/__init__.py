@@ -12,7 +12,7 @@ from ebt_policy.core.contrastive import ContrastiveDivergence, InfoNCE, NoiseCon
 from ebt_policy.core.descent import DescentConfig, EnergyFn, Step, descend, energy_and_grad, walk
 from ebt_policy.core.ebt import EBT, ActConfig
 from ebt_policy.core.energy import EnergyTransformer
-from ebt_policy.core.heads import DotProduct, Quadratic, Residual, Scalar
+from ebt_policy.core.heads import DotProduct, Mean, Quadratic, Residual, Scalar
 from ebt_policy.core.model import ConditionalModel, Loss, Sample
 from ebt_policy.core.objectives import CrossEntropy, NoisedStates, OwnIterates, PseudoHuber
 from ebt_policy.core.replay import ReplayBuffer
@@ -37,6 +37,7 @@ __all__ = [
     "LinearTokens",
     "LogitTokens",
     "Loss",
+    "Mean",
     "NoiseContrast",
     "NoisedStates",
     "OwnIterates",

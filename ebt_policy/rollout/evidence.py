@@ -11,7 +11,7 @@ A measure compares one and other on a task: what it finds is a Difference, or No
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
@@ -41,6 +41,11 @@ class Run:
 
     checkpoint: str
     result: dict
+
+    def first(self, count: int) -> Run:
+        """Evaluated on the first `count` of its initial states alone."""
+        cut = {key: self.result[key][:count] for key in ("episodes", "seeds")}
+        return replace(self, result=self.result | cut)
 
     @property
     def outcomes(self) -> np.ndarray:
@@ -73,10 +78,17 @@ class Found:
 
 
 def check_alike(runs: Sequence[Run]) -> None:
-    """ValueError unless all were evaluated from the same initial states with the same versions."""
+    """ValueError unless all were evaluated with the same versions and from the same initial states, or the first."""
     for run in runs[1:]:
         what = f"{runs[0].checkpoint} and {run.checkpoint} evaluated alike"
-        refuse_unlike(facts(runs[0].result), facts(run.result), what)
+        one, other = shared([runs[0]], [run])
+        refuse_unlike(facts(one[0].result), facts(other[0].result), what)
+
+
+def shared(*sides: Sequence[Run]) -> list[list[Run]]:
+    """Runs on as many initial states as all of them have."""
+    count = min(len(run.result["seeds"]) for side in sides for run in side)
+    return [[run.first(count) for run in side] for side in sides]
 
 
 def check_seeds(runs: Sequence[Run]) -> None:
@@ -198,7 +210,8 @@ def task_table(methods: Mapping[str, Sequence[Run]]) -> list[dict]:
     """Best method first: its rates, their spread, letters that methods share unless they differ, and what it costs."""
     have = sorted((m for m in methods if methods[m]), key=lambda m: -np.mean([r.outcomes for r in methods[m]]))
     pairs = list(combinations(have, 2))
-    p = [success_difference(*[[r.outcomes for r in methods[m]] for m in pair]).p for pair in pairs]
+    sides = [shared(*[methods[m] for m in pair]) for pair in pairs]
+    p = [success_difference(*[[run.outcomes for run in side] for side in both]).p for both in sides]
     different = [pair for pair, value in zip(pairs, holm(p), strict=True) if value < LEVEL]
     shown = letters(have, different)
     return [{"method": m, "letters": shown[m], **_row(methods[m])} for m in have]
@@ -279,7 +292,8 @@ def iso(points: Sequence[dict], family: str, sampling: dict) -> list[dict]:
 
 
 def _sides(found: Found, claim: dict) -> list[Sequence[Run] | None]:
-    return [found.cells.get(claim["task"], {}).get(claim[side]) for side in ("one", "other")]
+    sides = [found.cells.get(claim["task"], {}).get(claim[side]) for side in ("one", "other")]
+    return shared(*sides) if all(sides) else sides
 
 
 def _hit(episodes: Sequence[dict], policy: str) -> dict[int, bool]:

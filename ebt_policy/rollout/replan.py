@@ -1,14 +1,17 @@
 """Re-planning early, when what is observed leaves what the plan expected.
 
-    planned at t      E(plan | obs to t)
-    j steps later     E(rest of the plan | obs to t + j), the rest being the plan without its first j steps,
-                      its last action repeated to fill the horizon
+    ReplanningAgent    planned at t      E(plan | obs to t)
+                       j steps later     E(rest of the plan | obs to t + j), the rest being the plan without its
+                                         first j steps, its last action repeated to fill the horizon
+    RedrawingAgent     j steps later     a plan drawn anew, and how far it lies from the plan where both go on
 
-A rise from the first to the second by more than a threshold ends the plan.
+A rise from the first energy to the second, or a distance, by more than a threshold ends the plan. The first costs one
+energy a step; the second a whole plan a step, but asks of the policy no more than that it plans.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import deque
 
 import numpy as np
@@ -18,25 +21,48 @@ from ebt_policy.rollout.agent import ChunkedAgent
 from ebt_policy.tasks.robot import Policy
 
 
-class ReplanningAgent(ChunkedAgent):
-    """A ChunkedAgent that ends a plan whose energy rises by more than `threshold` under new observations."""
+class _EarlyAgent(ChunkedAgent):
+    """A ChunkedAgent that plans anew as soon as `surprise` exceeds a threshold."""
 
     def __init__(self, policy: Policy, threshold: float):
         if not threshold > 0:
-            raise ValueError(f"expected a positive rise of the energy to re-plan at, got {threshold:g}")
+            raise ValueError(f"expected a positive threshold to re-plan at, got {threshold:g}")
         self.threshold = threshold
         super().__init__(policy)
 
     def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
         self._remember(obs)
-        if not self.queue or self.rise() > self.threshold:
+        if not self.queue or self.surprise() > self.threshold:
             self.queue = deque(self._plan())
         return self.queue.popleft()
 
-    def rise(self) -> float:
-        """By how much the energy of the plan has risen since it was made."""
-        done = self.policy.horizon.execute - len(self.queue)
-        rest = torch.cat([self.chunk.plan[:, done:], self.chunk.plan[:, -1:].expand(-1, done, -1)], dim=1)
+    @abstractmethod
+    def surprise(self) -> float:
+        """How little what is observed fits the plan that is being executed."""
+
+    @property
+    def done(self) -> int:
+        """Steps of the plan that have been executed."""
+        return self.policy.horizon.execute - len(self.queue)
+
+
+class ReplanningAgent(_EarlyAgent):
+    """It ends a plan whose energy rises by more than `threshold` under new observations."""
+
+    def surprise(self) -> float:
+        rest = torch.cat([self.chunk.plan[:, self.done :], self.chunk.plan[:, -1:].expand(-1, self.done, -1)], dim=1)
         if self.chunk.energies is None:
-            raise ValueError("re-planning early needs an energy, and this method has none: leave out replan")
+            raise ValueError("re-planning early needs an energy, and this method has none: use redraw, not replan")
         return self.policy.energy(self.window(), rest).item() - self.chunks[-1].energies[-1]
+
+
+class RedrawingAgent(_EarlyAgent):
+    """It ends a plan that one drawn anew leaves by more than `threshold`, a root mean square of normalised actions,
+    over the steps that both still have to execute or plan."""
+
+    def surprise(self) -> float:
+        drawn, plan = self.policy.predict_action(self.window(), generator=self.generator).plan, self.chunk.plan
+        now, steps = self.policy.horizon.observe - 1, plan.shape[1]  # a plan's first steps are past
+        rest, anew = plan[:, now + self.done :], drawn[:, now : steps - self.done]
+        apart = self.policy.normalizer.action(rest) - self.policy.normalizer.action(anew)
+        return apart.pow(2).mean().sqrt().item()

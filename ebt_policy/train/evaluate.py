@@ -22,7 +22,7 @@ from ebt_policy.data.spec import Spec
 from ebt_policy.rollout.agent import Agent, ChunkedAgent
 from ebt_policy.rollout.evaluation import evaluate
 from ebt_policy.rollout.flops import flops_per_chunk
-from ebt_policy.rollout.replan import ReplanningAgent
+from ebt_policy.rollout.replan import RedrawingAgent, ReplanningAgent
 from ebt_policy.rollout.report import write_report
 from ebt_policy.rollout.result import write_result
 from ebt_policy.rollout.robomimic_agent import RobomimicAgent
@@ -44,9 +44,13 @@ class Subject:
     described: dict[str, Any]  # of `evaluate`: flops, config, hashes
 
 
-def load_agent(run: str, act: dict, replan: float | None = None) -> ChunkedAgent:
+def load_agent(run: str, act: dict, replan: float | None = None, redraw: float | None = None) -> ChunkedAgent:
     """An agent over the policy of a run; a module-level function, so that worker processes can make their own."""
+    if None not in (replan, redraw):
+        raise ValueError(f"expected replan or redraw, got replan={replan:g} and redraw={redraw:g}: leave one out")
     policy = load_policy(run, **act)
+    if redraw is not None:
+        return RedrawingAgent(policy, redraw)
     return ChunkedAgent(policy) if replan is None else ReplanningAgent(policy, replan)
 
 
@@ -58,7 +62,7 @@ def subject(cfg: DictConfig) -> Subject:
     trained = load_config(run)
     act = OmegaConf.to_container(cfg.method) | {"execute": cfg.execute, "compile": cfg.compile}
     act = {name: value for name, value in act.items() if value is not None}
-    make_agent = partial(load_agent, str(run), act, cfg.replan)
+    make_agent = partial(load_agent, str(run), act, cfg.replan, cfg.redraw)
     policy = make_agent().policy
     settings = {"env_id": cfg.env or trained.task.env, "max_steps": cfg.max_steps}
     check_environment(policy.spec, **settings, strict=cfg.strict)
@@ -70,7 +74,7 @@ def subject(cfg: DictConfig) -> Subject:
 def _anchor(cfg: DictConfig) -> Subject:
     """A checkpoint of robomimic; ValueError unless it is trusted, fits its environment, and nothing is set."""
     set_here = {k: v for k, v in OmegaConf.to_container(cfg.method).items() if v is not None}
-    set_here |= {k: cfg[k] for k in ("execute", "replan", "compile") if cfg[k]}
+    set_here |= {k: cfg[k] for k in ("execute", "replan", "redraw", "compile") if cfg[k]}
     if set_here:
         raise ValueError(f"a policy of robomimic acts as it was trained, leave out {', '.join(set_here)}")
     if not cfg.trust:
@@ -180,4 +184,5 @@ class _Counter:
 
 def _shown(trained: DictConfig, cfg: DictConfig) -> dict:
     shown = {key: OmegaConf.to_container(trained[key]) for key in ("method", "net", "horizon", "fit")}
-    return shown | {"compile": cfg.compile, "replan": cfg.replan}
+    shown |= {"compile": cfg.compile, "replan": cfg.replan}
+    return shown if cfg.redraw is None else shown | {"redraw": cfg.redraw}

@@ -10,6 +10,7 @@ from ebt_policy.core import (
     ActConfig,
     DescentConfig,
     DotProduct,
+    Mean,
     NoisedStates,
     PseudoHuber,
     Quadratic,
@@ -54,6 +55,15 @@ def test_every_head_overfits_one_batch_from_its_own_iterates(head):
     model = make("policy", head=head, step_size=1.0)
     target, ctx = overfit(model, 2)
     assert error(model, target, ctx, 2) < 0.2
+
+
+def test_the_published_energy_is_a_mean_over_numbers_and_steps():
+    head, h = Mean(7, DIM), torch.randn(3, 16, DIM)
+    energy = head(torch.randn(3, 16, 7), h).sum(-1)
+    torch.testing.assert_close(energy, head.readout(h).mean((1, 2)))
+    torch.testing.assert_close(
+        head(torch.randn(3, 32, 7), torch.cat([h, h], 1)).sum(-1), energy
+    )  # whatever the horizon
 
 
 @pytest.mark.parametrize("head", [Quadratic, DotProduct])

@@ -23,9 +23,9 @@ from ebt_policy.rollout.result import write_result
 from envs.avoid import mode_entropy
 
 
-def run(name, successes, n=100, ways=None, flops=100, latency=0.01, steps=2.0, seed=0, **versions):
+def run(name, successes, n=100, ways=None, flops=100, latency=0.01, steps=2.0, seed=0, first=50000, **versions):
     """The first `successes` of n episodes succeed."""
-    episodes = [{"seed": 50000 + i, "success": i < successes, "length": 9} for i in range(n)]
+    episodes = [{"seed": first + i, "success": i < successes, "length": 9} for i in range(n)]
     for episode, way in zip(episodes, ways or [], strict=False):
         episode["report"] = {"way": way}
     return Run(
@@ -83,12 +83,21 @@ def test_what_is_missing_is_not_run():
 
 
 @pytest.mark.parametrize(
-    "other, complaint", [({"n": 50}, "seeds"), ({"mujoco": "3.4.0"}, "mujoco 3.3.0 and 3.4.0: run both again")]
+    "other, complaint", [({"first": 7}, "seeds"), ({"mujoco": "3.4.0"}, "mujoco 3.3.0 and 3.4.0: run both again")]
 )
 def test_runs_of_other_initial_states_or_versions_are_refused(other, complaint):
     with pytest.raises(ValueError, match=f"expected ebt and flow evaluated alike, got {complaint}"):
         check_alike([run("ebt", 9), run("flow", 9, **other)])
     check_alike([run("ebt", 9), run("flow", 50)])  # another commit alone says nothing
+
+
+def test_methods_are_compared_on_the_initial_states_that_both_have():
+    few = run("flow", 40, n=50)
+    check_alike([run("ebt", 60), few])
+    (claim,) = judge(hypothesis(), found_of([run("ebt", 60)], [few]))["claims"]
+    assert claim["n"] == 50 and claim["estimate"] == pytest.approx(0.2)  # of the first 50 all, and not 60 of 100
+    best, other = task_table({"flow@2": [few], "EBT@2": [run("ebt", 60)]})
+    assert (best["method"], other["text"]) == ("flow@2", "60/100 = 60 % [50, 70]")  # what is shown is of all
 
 
 def test_training_runs_have_seeds_of_their_own():

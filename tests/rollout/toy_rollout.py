@@ -71,7 +71,7 @@ class ToyPolicy(nn.Module):
         self.net = nn.Linear(2, 32, bias=False)
         with torch.no_grad():
             self.net.weight.copy_(torch.linspace(-0.3, 0.3, 64).view(32, 2))
-        self.windows = []
+        self.windows, self.normalizer = [], SimpleNamespace(action=lambda action: action)
 
     @property
     def device(self):
