@@ -65,7 +65,10 @@ def policies(cfg: DictConfig) -> dict[str, DictConfig]:
         raise ValueError(f"expected run=FOLDER or compare=square, got run={cfg.run} and compare={cfg.compare}")
     if cfg.run is not None:
         return {Path(cfg.run).name: cfg}
-    listed = {name: {**acting, "run": acting.run.format(task=cfg.compare)} for name, acting in cfg.policies.items()}
+    names = list(cfg.policies) if cfg.only is None else list(cfg.only)
+    if unknown := set(names) - set(cfg.policies):
+        raise ValueError(f"expected only=[...] of {', '.join(cfg.policies)}, got {', '.join(sorted(unknown))}")
+    listed = {name: {**cfg.policies[name], "run": cfg.policies[name].run.format(task=cfg.compare)} for name in names}
     return {name: OmegaConf.merge(cfg, acting) for name, acting in listed.items()}
 
 

@@ -220,6 +220,18 @@ def test_one_run_is_measured_alone(benchmark, tmp_path):
     assert list(result["policies"]) == ["tiny"] and result["tests"] == []
 
 
+def test_some_of_the_policies_are_measured_and_may_plan_early(benchmark, tmp_path):
+    cfg, _ = benchmark
+    early = {"redraw": 1e-6, "only": ["1 steps"], "episodes": 1, "max_steps": 20}
+    SCRIPT["measure"](OmegaConf.merge(cfg, early, {"out": str(tmp_path)}))
+    result = json.loads((tmp_path / "recover.json").read_text())
+    assert list(result["policies"]) == ["1 steps"] and result["policies"]["1 steps"]["config"]["redraw"] == 1e-6
+    with pytest.raises(ValueError, match=r"expected only=\[...\] of 1 steps, 2 steps, got 3 steps"):
+        SCRIPT["measure"](OmegaConf.merge(cfg, {"only": ["3 steps"]}))
+    with pytest.raises(ValueError, match="expected replan or redraw, got replan=1 and redraw=2: leave one out"):
+        SCRIPT["measure"](OmegaConf.merge(cfg, {"replan": 1.0, "redraw": 2.0}))
+
+
 def test_videos_of_the_first_cases_lie_beside_the_page(benchmark, tmp_path):
     cfg, _ = benchmark
     short = {"episodes": 1, "max_steps": 20, "strengths": [3], "out": str(tmp_path)}
