@@ -141,12 +141,8 @@ def monitored(cfg: dict, folder: Path) -> dict[str, dict | None]:
 
 def monitor_runs(cfg: dict) -> dict[str, str]:
     """Checkpoint -> the command that monitors it."""
-    settings = cfg["monitors"]
-    named = {run.format(task=task): own for task in settings["tasks"] for run, own in settings["runs"].items()}
-    command = "python scripts/monitor.py run={}/{} out=runs/monitor/{} {} {}"
-    return {
-        name: command.format(cfg["checkpoints"], name, name, own, settings["settings"]) for name, own in named.items()
-    }
+    command = "python scripts/monitor.py run={}/{} out=runs/monitor/{} {}"
+    return {name: command.format(cfg["checkpoints"], name, name, own) for name, own in cfg["monitors"].items()}
 
 
 def by_density(densities: dict) -> dict[tuple[str, str], dict]:

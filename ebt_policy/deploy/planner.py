@@ -78,10 +78,7 @@ class LocalPlanner:
         known = known[None].to(self.policy.device)  # (1, m, Da)
         joining = {"extra": [weight(self.continuity, continuity(known))]} if self.continuity else {}
         if self.warm is not None:
-            missing = self.policy.horizon.predict - known.shape[1]
-            plan = torch.cat([known, known[:, -1:].expand(-1, missing, -1)], dim=1)
-            noise = torch.randn(plan.shape, generator=self._generator, device=plan.device)
-            joining["start"] = plan + self.warm * self.policy.normalizer.action_limits.half_range * noise
+            joining["start"] = self.policy.warm_start(known, self.warm, self._generator)
         return joining
 
     def _why(self, steps: int) -> str:

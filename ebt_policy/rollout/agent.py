@@ -44,8 +44,11 @@ class ChunkedAgent:
     Before To observations have been made, the first one stands in for the missing ones.
     """
 
-    def __init__(self, policy: Policy):
-        self.policy = policy
+    def __init__(self, policy: Policy, warm: float | None = None):
+        """warm: start a plan from the rest of the one before plus noise of this strength; None starts from noise."""
+        if warm is not None and warm < 0:
+            raise ValueError(f"expected warm >= 0, a strength of noise, got {warm:g}")
+        self.policy, self.warm = policy, warm
         self.keys = tuple(policy.spec.obs)
         self.reset(0)
 
@@ -75,13 +78,26 @@ class ChunkedAgent:
             self.history.appendleft(self.history[0])
 
     def _plan(self) -> np.ndarray:
-        start = perf_counter()
-        self.chunk = self.policy.predict_action(self.window(), generator=self.generator)
+        began = perf_counter()
+        start = None
+        if self.warm is not None and self.chunks:
+            start = self.policy.warm_start(self.rest, self.warm, self.generator)
+        self.chunk = self.policy.predict_action(self.window(), generator=self.generator, start=start)
         actions = self.chunk.actions[0].float().cpu().numpy()  # (Ta, Da); waits for the device: a true latency
-        self.chunks.append(_log(self.chunk, perf_counter() - start))
+        self.chunks.append(_log(self.chunk, perf_counter() - began))
         if not np.isfinite(actions).all():
             raise FloatingPointError(self._complaint(actions))
         return actions
+
+    @property
+    def done(self) -> int:
+        """Steps of the plan that have been executed."""
+        return self.policy.horizon.execute - len(self.queue)
+
+    @property
+    def rest(self) -> torch.Tensor:
+        """The plan without what is past by now: (1, Tp - done, Da) in env units."""
+        return self.chunk.plan[:, self.done :]
 
     def window(self) -> dict[str, torch.Tensor]:
         """The last observations as a batch of one: (1, To, *shape)."""

@@ -15,7 +15,6 @@ from abc import abstractmethod
 from collections import deque
 
 import numpy as np
-import torch
 
 from ebt_policy.rollout.agent import ChunkedAgent
 from ebt_policy.tasks.robot import Policy
@@ -24,11 +23,11 @@ from ebt_policy.tasks.robot import Policy
 class _EarlyAgent(ChunkedAgent):
     """A ChunkedAgent that plans anew as soon as `surprise` exceeds a threshold."""
 
-    def __init__(self, policy: Policy, threshold: float):
+    def __init__(self, policy: Policy, threshold: float, warm: float | None = None):
         if not threshold > 0:
             raise ValueError(f"expected a positive threshold to re-plan at, got {threshold:g}")
         self.threshold = threshold
-        super().__init__(policy)
+        super().__init__(policy, warm)
 
     def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
         self._remember(obs)
@@ -40,20 +39,15 @@ class _EarlyAgent(ChunkedAgent):
     def surprise(self) -> float:
         """How little what is observed fits the plan that is being executed."""
 
-    @property
-    def done(self) -> int:
-        """Steps of the plan that have been executed."""
-        return self.policy.horizon.execute - len(self.queue)
-
 
 class ReplanningAgent(_EarlyAgent):
     """It ends a plan whose energy rises by more than `threshold` under new observations."""
 
     def surprise(self) -> float:
-        rest = torch.cat([self.chunk.plan[:, self.done :], self.chunk.plan[:, -1:].expand(-1, self.done, -1)], dim=1)
         if self.chunk.energies is None:
             raise ValueError("re-planning early needs an energy, and this method has none: use redraw, not replan")
-        return self.policy.energy(self.window(), rest).item() - self.chunks[-1].energies[-1]
+        now = self.policy.energy(self.window(), self.policy.complete(self.rest)).item()
+        return now - self.chunks[-1].energies[-1]
 
 
 class RedrawingAgent(_EarlyAgent):
@@ -61,8 +55,7 @@ class RedrawingAgent(_EarlyAgent):
     over the steps that both still have to execute or plan."""
 
     def surprise(self) -> float:
-        drawn, plan = self.policy.predict_action(self.window(), generator=self.generator).plan, self.chunk.plan
-        now, steps = self.policy.horizon.observe - 1, plan.shape[1]  # a plan's first steps are past
-        rest, anew = plan[:, now + self.done :], drawn[:, now : steps - self.done]
-        apart = self.policy.normalizer.action(rest) - self.policy.normalizer.action(anew)
-        return apart.pow(2).mean().sqrt().item()
+        anew, rest = self.policy.predict_action(self.window(), generator=self.generator).plan, self.rest
+        now = self.policy.horizon.observe - 1  # a plan's first steps are past
+        both = [self.policy.normalizer.action(plan[:, now : rest.shape[1]]) for plan in (rest, anew)]
+        return (both[0] - both[1]).pow(2).mean().sqrt().item()

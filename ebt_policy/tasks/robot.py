@@ -126,6 +126,15 @@ class Policy(nn.Module):
             raise ValueError(f"expected a method with an energy, got {type(self.model).__name__}: use an EBT")
         return self.model.energy(self._context(obs), self.normalizer.action(plan))
 
+    def complete(self, rest: Tensor) -> Tensor:
+        """The rest of a plan (B, m, Da), m <= Tp, its last action repeated -> (B, Tp, Da)."""
+        return torch.cat([rest, rest[:, -1:].expand(-1, self.horizon.predict - rest.shape[1], -1)], dim=1)
+
+    def warm_start(self, rest: Tensor, strength: float, generator: torch.Generator | None = None) -> Tensor:
+        """The rest of a plan (B, m, Da), completed, plus noise of this strength in normalised actions -> a `start`."""
+        plan = self.complete(rest)
+        return plan + strength * self.normalizer.action_limits.half_range * self._noise(len(plan), generator)
+
     def inputs(self, obs: dict[str, Tensor]) -> dict[str, Tensor]:
         """obs[k] (B, To, *shape) in env units -> what the encoder reads: features in [-1, 1] on the training data."""
         return self.normalizer.obs(self.features(obs))

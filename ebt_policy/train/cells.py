@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 WEIGHTS = "weights.safetensors"
+AGENT = ("execute", "replan", "redraw", "warm")  # settings of configs/acting.yaml, not of how a chunk is sampled
 BARE = ("steps", "sampler")  # settings whose value alone tells in a name what is set
 RUNS = Path("runs/results")  # where evaluations leave their report
 
@@ -23,7 +24,7 @@ RUNS = Path("runs/results")  # where evaluations leave their report
 @dataclass(frozen=True)
 class Cell:
     checkpoint: Path  # folder
-    sampling: Mapping[str, Any]  # of configs/sampling.yaml
+    sampling: Mapping[str, Any]  # of configs/sampling.yaml, and `AGENT`
     first_seed: int
     episodes: int
 
@@ -40,7 +41,7 @@ class Cell:
         """Of configs/eval.yaml."""
         settings = {"run": self.checkpoint, "episodes": self.episodes, "first_seed": self.first_seed}
         settings |= {"video": "false", "processes": processes, "out": RUNS / self.name}
-        settings |= {f"method.{key}": value for key, value in self.sampling.items()}
+        settings |= {key if key in AGENT else f"method.{key}": value for key, value in self.sampling.items()}
         return [f"{key}={value}" for key, value in settings.items()]
 
 

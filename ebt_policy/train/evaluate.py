@@ -44,14 +44,16 @@ class Subject:
     described: dict[str, Any]  # of `evaluate`: flops, config, hashes
 
 
-def load_agent(run: str, act: dict, replan: float | None = None, redraw: float | None = None) -> ChunkedAgent:
+def load_agent(
+    run: str, act: dict, replan: float | None = None, redraw: float | None = None, warm: float | None = None
+) -> ChunkedAgent:
     """An agent over the policy of a run; a module-level function, so that worker processes can make their own."""
     if None not in (replan, redraw):
         raise ValueError(f"expected replan or redraw, got replan={replan:g} and redraw={redraw:g}: leave one out")
     policy = load_policy(run, **act)
-    if redraw is not None:
-        return RedrawingAgent(policy, redraw)
-    return ChunkedAgent(policy) if replan is None else ReplanningAgent(policy, replan)
+    if replan is not None:
+        return ReplanningAgent(policy, replan, warm)
+    return ChunkedAgent(policy, warm) if redraw is None else RedrawingAgent(policy, redraw, warm)
 
 
 def subject(cfg: DictConfig) -> Subject:
@@ -62,7 +64,7 @@ def subject(cfg: DictConfig) -> Subject:
     trained = load_config(run)
     act = OmegaConf.to_container(cfg.method) | {"execute": cfg.execute, "compile": cfg.compile}
     act = {name: value for name, value in act.items() if value is not None}
-    make_agent = partial(load_agent, str(run), act, cfg.replan, cfg.redraw)
+    make_agent = partial(load_agent, str(run), act, cfg.replan, cfg.redraw, cfg.warm)
     policy = make_agent().policy
     settings = {"env_id": cfg.env or trained.task.env, "max_steps": cfg.max_steps}
     check_environment(policy.spec, **settings, strict=cfg.strict)
@@ -74,7 +76,7 @@ def subject(cfg: DictConfig) -> Subject:
 def _anchor(cfg: DictConfig) -> Subject:
     """A checkpoint of robomimic; ValueError unless it is trusted, fits its environment, and nothing is set."""
     set_here = {k: v for k, v in OmegaConf.to_container(cfg.method).items() if v is not None}
-    set_here |= {k: cfg[k] for k in ("execute", "replan", "redraw", "compile") if cfg[k]}
+    set_here |= {k: cfg[k] for k in ("execute", "replan", "redraw", "warm", "compile") if cfg[k]}
     if set_here:
         raise ValueError(f"a policy of robomimic acts as it was trained, leave out {', '.join(set_here)}")
     if not cfg.trust:
@@ -185,4 +187,4 @@ class _Counter:
 def _shown(trained: DictConfig, cfg: DictConfig) -> dict:
     shown = {key: OmegaConf.to_container(trained[key]) for key in ("method", "net", "horizon", "fit")}
     shown |= {"compile": cfg.compile, "replan": cfg.replan}
-    return shown if cfg.redraw is None else shown | {"redraw": cfg.redraw}
+    return shown | {key: cfg[key] for key in ("redraw", "warm") if cfg[key] is not None}

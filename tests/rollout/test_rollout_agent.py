@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from point_policies import bowl_policy
 from toy_rollout import ToyPolicy
 
 from ebt_policy.rollout.agent import ChunkedAgent
@@ -81,3 +82,24 @@ def test_a_policy_without_energies_logs_none():
     agent = ChunkedAgent(ToyPolicy(energies=False))
     agent.act(obs(0.0))
     assert agent.chunks[0].energies == [] and agent.chunks[0].grad_norm is None
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5])
+def test_a_warm_agent_starts_from_the_rest_of_its_plan(strength, monkeypatch):
+    agent, starts = ChunkedAgent(bowl_policy(speed=0.1), warm=strength), []
+    plain = agent.policy.predict_action
+
+    def watched(window, generator, start):
+        starts.append((start, agent.chunk.plan if starts else None))
+        return plain(window, generator=generator, start=start)
+
+    monkeypatch.setattr(agent.policy, "predict_action", watched)
+    here = {"position": np.zeros(2, np.float32), "target": np.zeros(2, np.float32)}
+    for _ in range(7):
+        agent.act(here)
+    (cold, _), (start, plan), _ = starts
+    done = agent.policy.horizon.execute
+    rest = torch.cat([plan[:, done:], plan[:, -1:].repeat(1, done, 1)], dim=1)
+    assert cold is None and (start - rest).std().item() == pytest.approx(strength, rel=0.5)
+    with pytest.raises(ValueError, match="expected warm >= 0, a strength of noise, got -1"):
+        ChunkedAgent(ToyPolicy(), warm=-1)

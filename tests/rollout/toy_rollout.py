@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from ebt_policy.tasks.robot import Policy
+
 
 class Point(gym.Env):
     """obs position, target (2,); the action moves the point by 0.1; wind depends on the reset's seed."""
@@ -63,6 +65,8 @@ class Horizon:
 
 class ToyPolicy(nn.Module):
     """Descends |y - g(obs)|^2 / 2 + small network energy from noise towards the direction of the target."""
+
+    complete = Policy.complete
 
     def __init__(self, steps=3, energies=True):
         super().__init__()
