@@ -80,17 +80,23 @@ def measuring(cfg: dict) -> Measure:
 def cells(cfg: dict, measure: Measure) -> dict[str, dict[str, list[Run]]]:
     """Task -> method -> training runs; ValueError if those of a task were not evaluated alike."""
     found = {}
-    for task, episodes in cfg["tasks"].items():
-        found[task] = {}
-        for method, how in cfg["methods"].items():
-            if task not in how.get("tasks", cfg["tasks"]):
-                continue
-            checkpoints = training_runs(ROOT / cfg["checkpoints"], how["run"].format(task=task))[: how.get("most")]
-            runs = [measure(run, how["sampling"], how.get("episodes", {}).get(task, episodes)) for run in checkpoints]
-            found[task][method] = [run for run in runs if run]
-            check_seeds(found[task][method])
+    for task in cfg["tasks"]:
+        methods = {name: how for name, how in cfg["methods"].items() if task in how.get("tasks", cfg["tasks"])}
+        found[task] = {name: training(cfg, how, task, measure) for name, how in methods.items()}
         check_alike([run for runs in found[task].values() for run in runs])
     return found
+
+
+def training(cfg: dict, how: dict, task: str, measure: Measure) -> list[Run]:
+    """The evaluated training runs of a method."""
+    episodes = how.get("episodes", {}).get(task, cfg["tasks"][task])
+    if "result" in how:
+        path = ROOT / cfg["results"] / f"{how['result'].format(task=task)}.json"
+        return [Run(path.stem, json.loads(path.read_text())).first(episodes)] if path.exists() else []
+    checkpoints = training_runs(ROOT / cfg["checkpoints"], how["run"].format(task=task))[: how.get("most")]
+    runs = [run for checkpoint in checkpoints if (run := measure(checkpoint, how["sampling"], episodes))]
+    check_seeds(runs)
+    return runs
 
 
 def dynamic(cfg: dict, measure: Measure) -> dict:

@@ -64,7 +64,7 @@ class Run:
 
     @property
     def rate(self) -> SuccessRate:
-        return SuccessRate(self.result["summary"]["successes"], self.result["summary"]["episodes"])
+        return SuccessRate(int(self.outcomes.sum()), len(self.outcomes))
 
 
 @dataclass(frozen=True)
@@ -221,13 +221,13 @@ def _row(runs: Sequence[Run]) -> dict:
     rates = [run.rate for run in runs]
     spread = Spread.of(rates)
     text = str(spread) if len(runs) > 1 else str(rates[0])
-    latency = float(np.median([run.result["timing"]["latency_median"] for run in runs]))
+    latencies = [run.result["timing"]["latency_median"] for run in runs]  # None of a policy that does not plan chunks
     flops = runs[0].result["compute"]["flops_per_chunk"]
     covered = [run.coverages for run in runs]
     known = all(run is not None for run in covered)
     extra = {"entropy_bits": _entropy_of(runs), "coverage": float(np.mean(covered)) if known else None}
     return {"spread": asdict(spread), "text": text, "runs": [provenance(run) for run in runs]} | {
-        "latency": latency,
+        "latency": None if None in latencies else float(np.median(latencies)),
         "flops": flops,
         **{k: v for k, v in extra.items() if v is not None},
     }

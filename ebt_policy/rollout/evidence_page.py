@@ -245,8 +245,8 @@ def _p(value: float | None) -> str | None:
     return None if value is None else f"{value:.2g}"
 
 
-def _ms(seconds: float) -> str:
-    return f"{1e3 * seconds:.3g}"
+def _ms(seconds: float | None) -> str | None:
+    return None if seconds is None else f"{1e3 * seconds:.3g}"
 
 
 def _mflop(flops: float | None) -> str | None:

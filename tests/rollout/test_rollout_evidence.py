@@ -100,6 +100,12 @@ def test_methods_are_compared_on_the_initial_states_that_both_have():
     assert (best["method"], other["text"]) == ("flow@2", "60/100 = 60 % [50, 70]")  # what is shown is of all
 
 
+def test_a_policy_that_plans_no_chunks_has_no_latency_and_counts_only_the_states_it_is_asked_about():
+    foreign = run("bc_rnn", 60, latency=None, flops=None).first(50)
+    (row,) = task_table({"BC-RNN-GMM": [foreign]})
+    assert (row["latency"], row["flops"], foreign.rate.successes) == (None, None, 50)
+
+
 def test_training_runs_have_seeds_of_their_own():
     check_seeds([run("ebt", 9), run("ebt_seed1", 9, seed=1)])
     with pytest.raises(ValueError, match=r"a training seed of its own for each of ebt, ebt_seed1, got \[0, 0\]"):
