@@ -38,7 +38,7 @@ def main(cfg: DictConfig) -> None:
 def tune(cfg: DictConfig, task: str) -> None:
     rows = [measured(cfg, task, method, trial) for trial, method in product(cfg.trials, cfg.methods)]
     best = {method: _best([row for row in rows if row["method"] == method]) for method in cfg.methods}
-    out = Path(cfg.out or RESULTS) / f"tuning_{task}.json"
+    out = Path(cfg.out.format(task=task) if cfg.out else RESULTS / f"tuning_{task}.json")
     settings = OmegaConf.to_container(cfg, resolve=True)
     hashes = {"data": rows[0]["data"]}
     write_result(out, {"best": best, "trials": rows, "settings": settings, "versions": versions(), "hashes": hashes})

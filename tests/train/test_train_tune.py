@@ -14,7 +14,7 @@ def tune(tmp_path):
     """Starts scripts/tune.py on four trials of a second each."""
     small = ["experiment=equal", "fit.compile=false", "fit.precision=fp32", "fit.updates=2", *TINY]
     listed = ",".join(f"'{setting}'" for setting in small)
-    where = [f"folder={tmp_path}", f"out={tmp_path}"]
+    where = [f"folder={tmp_path}", f"out='{tmp_path}/tuning_{{task}}.json'"]
     what = ["tasks=[avoid]", "~methods.diffusion", "~methods.mip", "trials=['fit.lr=1e-3','fit.lr=1e-2']"]
     return lambda *more: script("tune", *what, *where, f"settings=[{listed}]", "episodes=2", "processes=1", *more)
 
