@@ -38,6 +38,11 @@ def test_names_tell_samplings_apart_and_those_of_steps_and_samplers_are_as_befor
     assert names == ["ebt_can_2", "ebt_can_10_ddim", "ebt_can_16_tol0.1", "ebt_can"]
 
 
+def test_what_an_agent_does_between_chunks_is_not_asked_of_the_sampler(tmp_path):
+    asked = Cell(tmp_path / "ebt_can", {"steps": 1, "warm": 0.3, "execute": 4}, 0, 1).overrides(processes=1)
+    assert {"method.steps=1", "warm=0.3", "execute=4"} <= set(asked)
+
+
 def test_a_cell_is_read_from_its_file_and_the_first_of_its_episodes_are_enough(checkpoint):
     write_evaluation(checkpoint, 6)
     for count in (6, 4):
