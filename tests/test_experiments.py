@@ -18,12 +18,16 @@ def names(group):
     return [stem for stem in stems if not stem.startswith(OTHER_KINDS)]
 
 
+HUBER = "{_target_: ebt_policy.core.PseudoHuber, width: 0.1}"
 VARIANTS = {  # what the comments in the configs offer
     "scalar head": ["method.model.head._target_=ebt_policy.core.Scalar"],
     "dot product": ["method.model.head._target_=ebt_policy.core.DotProduct"],
     "residual": ["method.model.head._target_=ebt_policy.core.Residual"],
     "replay": ["method.replay={_target_: ebt_policy.core.ReplayBuffer, share: 0.5}"],
-    "pseudo-Huber": ["+method.model.objective.criterion={_target_: ebt_policy.core.PseudoHuber, width: 0.1}"],
+    "pseudo-Huber": [f"+method.model.objective.criterion={HUBER}"],
+    "pseudo-Huber, flow": ["method=flow", f"+method.model.criterion={HUBER}"],
+    "pseudo-Huber, MIP": ["method=mip", f"+method.model.criterion={HUBER}"],
+    "pseudo-Huber, diffusion": ["method=diffusion", f"+method.model.criterion={HUBER}"],
     "two steps, last": ["method.model.train_walk.steps=2"],
     "two steps, through": ["method.model.train_walk.steps=2", "method.model.train_walk.backprop=through"],
     "ddim": ["method=diffusion", "method.model.act.steps=10", "method.model.act.sampler=ddim"],

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ebt_policy.baselines.field import LEVELS, Field, FieldModel, Network, for_each
 from ebt_policy.core.descent import like
 from ebt_policy.core.model import Loss, Sample
+from ebt_policy.core.objectives import Criterion, squared_error
 from ebt_policy.core.transformer import Transformer
 
 
@@ -44,8 +45,9 @@ class Diffusion(FieldModel):
         levels: int = LEVELS,
         network: Network = Field,
         predicts: Literal["epsilon", "sample"] = "epsilon",
+        criterion: Criterion = squared_error,
     ):
-        super().__init__(tokenize, trunk, act, network)
+        super().__init__(tokenize, trunk, act, network, criterion)
         if predicts not in ("epsilon", "sample"):
             raise ValueError(f"predicts must be epsilon or sample, got {predicts!r}")
         self.levels, self.predicts = levels, predicts
@@ -68,7 +70,7 @@ class Diffusion(FieldModel):
         abar = like(self.abar[t], y0)
         noised = abar.sqrt() * target + (1 - abar).sqrt() * y0
         asked = y0 if self.predicts == "epsilon" else target
-        error = (self.net.bind(ctx)(noised, t).float() - asked).pow(2)
+        error = self.criterion(self.net.bind(ctx)(noised, t).float(), asked)
         return Loss((weight * error).mean(), {})
 
     @torch.no_grad()

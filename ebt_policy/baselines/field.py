@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ebt_policy.core.model import ConditionalModel
+from ebt_policy.core.objectives import Criterion, squared_error
 from ebt_policy.core.transformer import Transformer
 
 FieldFn = Callable[[Tensor, Tensor], Tensor]  # (y (B, ...), level t (B,)) -> (B, ...)
@@ -52,11 +53,21 @@ class LevelEmbedding(nn.Sequential):
 
 
 class FieldModel(ConditionalModel):
-    """A conditional model that evaluates one field, once or several times."""
+    """A conditional model that evaluates one field, once or several times.
 
-    def __init__(self, tokenize: nn.Module, trunk: Transformer, act: object, network: Network = Field):
+    criterion compares, element by element, what the field answers with what the method asks of it.
+    """
+
+    def __init__(
+        self,
+        tokenize: nn.Module,
+        trunk: Transformer,
+        act: object,
+        network: Network = Field,
+        criterion: Criterion = squared_error,
+    ):
         super().__init__()
-        self.act, self.net = act, network(tokenize, trunk)
+        self.act, self.net, self.criterion = act, network(tokenize, trunk), criterion
 
     def compile_for_acting(self) -> None:
         self._bind, self._evaluate = torch.compile(self._bind), torch.compile(self._evaluate)

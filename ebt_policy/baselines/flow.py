@@ -33,7 +33,7 @@ class Flow(FieldModel):
         """target and y0, the noise, (B, N, P); ctx (B, L, D)."""
         t = torch.rand(len(y0), generator=generator, device=y0.device)
         between = torch.lerp(y0, target, like(t, y0))
-        error = (self.net.bind(ctx)(between, LEVELS * t).float() - (target - y0)).pow(2)
+        error = self.criterion(self.net.bind(ctx)(between, LEVELS * t).float(), target - y0)
         return Loss((weight * error).mean(), {})
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ebt_policy.baselines.field import LEVELS, Field, FieldModel, Network, for_each
 from ebt_policy.core.model import Loss, Sample
+from ebt_policy.core.objectives import Criterion, squared_error
 from ebt_policy.core.transformer import Transformer
 
 
@@ -31,9 +32,15 @@ class TwoPasses:
 
 class Mip(FieldModel):
     def __init__(
-        self, tokenize: nn.Module, trunk: Transformer, act: TwoPasses, t_star: float = 0.9, network: Network = Field
+        self,
+        tokenize: nn.Module,
+        trunk: Transformer,
+        act: TwoPasses,
+        t_star: float = 0.9,
+        network: Network = Field,
+        criterion: Criterion = squared_error,
     ):
-        super().__init__(tokenize, trunk, act, network)
+        super().__init__(tokenize, trunk, act, network, criterion)
         if not 0 < t_star < 1:
             raise ValueError(f"t_star must be in (0, 1), got {t_star}")
         self.t_star = t_star
@@ -43,8 +50,10 @@ class Mip(FieldModel):
         field, t = self.net.bind(ctx), self.t_star
         first = field(torch.zeros_like(y0), for_each(y0, 0.0)).float()
         second = field(target + (1 - t) * y0, for_each(y0, LEVELS * t)).float()
-        losses = [(weight * (y - target).pow(2)).mean() for y in (first, second)]
-        return Loss(losses[0] / t**2 + losses[1] / (1 - t) ** 2, {"loss_first": losses[0].detach()})
+        losses = [
+            (weight * self.criterion(y / scale, target / scale)).mean() for y, scale in ((first, t), (second, 1 - t))
+        ]
+        return Loss(losses[0] + losses[1], {"loss_first": losses[0].detach()})
 
     @torch.no_grad()
     def sample(self, ctx: Tensor, y0: Tensor, generator=None) -> Sample:

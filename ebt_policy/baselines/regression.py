@@ -21,7 +21,7 @@ class Regression(FieldModel):
 
     def loss(self, target: Tensor, ctx: Tensor, y0: Tensor, generator=None, weight: Tensor | float = 1.0) -> Loss:
         """target (B, N, P), ctx (B, L, D)."""
-        error = (self.net.bind(ctx)(torch.zeros_like(y0), for_each(y0, 0.0)).float() - target).pow(2)
+        error = self.criterion(self.net.bind(ctx)(torch.zeros_like(y0), for_each(y0, 0.0)).float(), target)
         return Loss((weight * error).mean(), {})
 
     @torch.no_grad()
