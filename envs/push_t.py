@@ -12,7 +12,7 @@ from gymnasium.envs.registration import register
 from gymnasium.wrappers import AddRenderObservation, FilterObservation
 
 from envs.planar import REACH, PlanarEnv, load_scene
-from envs.polygons import coverage, placed, rectangle
+from envs.polygons import Polygon, coverage, placed, rectangle
 from envs.pushing import Block, Pose, push
 
 HORIZON = 300  # 30 s
@@ -26,7 +26,8 @@ APART = 0.10  # m between tool and block at the beginning: further than the T re
 class PushTEnv(PlanarEnv):
     """A frictionless round tool and a block that stays where it is left.
 
-    obs: tool (2,) m; block (4,): x, y in m, then cosine and sine of its turn
+    obs: tool (2,) m; block (4,): x, y in m, then cosine and sine of its turn; corners (16,): x, y in m of the corners
+        of its two parts as seen from the tool, which say where it would be touched
     info: coverage now and max_coverage of the episode, both in [0, 1]; success, coverage of 0.95 or more now
     reward: coverage / 0.95, at most 1
     """
@@ -34,10 +35,10 @@ class PushTEnv(PlanarEnv):
     name, scene = "PushT-v0", SCENE
 
     def __init__(self, **render: Any):
-        super().__init__(**render)
-        block = t_block(self._model)
+        block = t_block(load_scene(SCENE))
         self._parts = [rectangle(*box) for box in zip(block.centres.tolist(), block.halves.tolist(), strict=True)]
         self._goal = [placed(part, 0, complex(GOAL)) for part in self._parts]
+        super().__init__(**render)
 
     def _draw(self, rng: np.random.Generator) -> np.ndarray:
         block, tool = rng.uniform(-BLOCK_START, BLOCK_START, 2), rng.uniform(-TOOL_START, TOOL_START, 2)
@@ -49,14 +50,19 @@ class PushTEnv(PlanarEnv):
         return np.zeros(1)
 
     def _remember(self):
-        x, y, turn = self._data.qpos[:3].tolist()
-        here = [placed(part, complex(x, y), complex(cos(turn), sin(turn))) for part in self._parts]
-        self._coverage = coverage(here, self._goal)
+        self._coverage = coverage(self._here(), self._goal)
         self._memory[0] = max(self._memory[0], self._coverage)
 
     def _observe(self) -> dict[str, np.ndarray]:
         x, y, turn = self._data.qpos[:3]
-        return {"tool": self.tool.astype(np.float32), "block": np.array([x, y, cos(turn), sin(turn)], np.float32)}
+        corners = np.array(self._here()).ravel() - complex(*self.tool)
+        seen = {"tool": self.tool, "block": [x, y, cos(turn), sin(turn)], "corners": corners.view(float)}
+        return {key: np.array(value, np.float32) for key, value in seen.items()}
+
+    def _here(self) -> list[Polygon]:
+        """The block's parts where they are."""
+        x, y, turn = self._data.qpos[:3].tolist()
+        return [placed(part, complex(x, y), complex(cos(turn), sin(turn))) for part in self._parts]
 
     def _report(self) -> dict[str, Any]:
         best = float(self._memory[0])

@@ -5,6 +5,7 @@ obs[k] (B, To, *shape) -> ctx (B, To, D)
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import prod
 
 import torch
@@ -12,15 +13,19 @@ from torch import Tensor, nn
 
 
 class LowdimEncoder(nn.Module):
-    """All keys of one step, flattened and joined, through a two-layer perceptron."""
+    """All keys of one step, flattened and joined, through a perceptron of `layers` hidden layers, `hidden` (dim) wide.
 
-    def __init__(self, shapes: dict[str, tuple[int, ...]], dim: int):
+    It reads a step once for all steps of descent: width is cheaper here than in the trunk.
+    """
+
+    def __init__(self, shapes: dict[str, tuple[int, ...]], dim: int, hidden: int | None = None, layers: int = 1):
         super().__init__()
         if not shapes:
             raise ValueError("expected at least one observation key, got none: name some in the task's `obs`")
         self.keys = tuple(shapes)
-        size = sum(prod(shape) for shape in shapes.values())
-        self.net = nn.Sequential(nn.Linear(size, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
+        sizes = [sum(prod(shape) for shape in shapes.values())] + [hidden or dim] * layers
+        read = [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), nn.GELU(approximate="tanh"))]
+        self.net = nn.Sequential(*read, nn.Linear(sizes[-1], dim))
 
     def forward(self, obs: dict[str, Tensor]) -> Tensor:
         return self.net(torch.cat([obs[key].flatten(2) for key in self.keys], dim=-1))

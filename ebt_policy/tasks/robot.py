@@ -22,6 +22,7 @@ from ebt_policy.data.normalizer import Normalizer
 from ebt_policy.data.spec import Spec
 from ebt_policy.data.windows import Batch
 from ebt_policy.encoders.rotations import Rotations
+from ebt_policy.tasks.relative import RelativePlans
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,13 @@ class Policy(nn.Module):
         encoder: nn.Module,
         model: ConditionalModel,
         replay: ReplayBuffer | None = None,
+        relative: RelativePlans | None = None,
     ):
+        """relative: how the model has its plans; None: as the environment has them, normalised."""
         super().__init__()
         self.spec, self.horizon = spec, horizon
         self.features, self.normalizer, self.encoder = features, normalizer, encoder
-        self.model, self.replay = model, replay
+        self.model, self.replay, self.relative = model, replay, relative
 
     @property
     def device(self) -> torch.device:
@@ -80,7 +83,7 @@ class Policy(nn.Module):
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Loss:
         """batch.obs[k] (B, To, *shape), batch.action (B, Tp, Da), env units."""
-        target = self.normalizer.action(batch.action)
+        target = self._normalised(batch.action, batch.obs)
         y0 = self._noise(len(target), generator)
         weight = batch.foreseen[..., None].to(target.dtype)  # (B, Tp, 1)
         if self.replay is None:
@@ -111,10 +114,11 @@ class Policy(nn.Module):
         obs = {key: value.to(self.device, torch.float32) for key, value in obs.items()}
         self._check(obs)
         ctx = self._context(obs)
-        y0 = self._noise(len(ctx), generator) if start is None else self.normalizer.action(start.to(self.device))
-        terms = [in_units(term, self.normalizer.unaction) for term in extra]
+        y0 = self._noise(len(ctx), generator) if start is None else self._normalised(start.to(self.device), obs)
+        in_env_units = partial(self._in_env_units, obs=obs)
+        terms = [in_units(term, in_env_units) for term in extra]
         sample = self.model.sample(ctx, y0, generator, **({"extra": terms} if terms else {}))
-        plan = self.normalizer.unaction(sample.y)
+        plan = in_env_units(sample.y)
         return ActionChunk(
             plan[:, self.horizon.run], plan, sample.steps, sample.energies, sample.grad_norm, sample.score
         )
@@ -124,7 +128,7 @@ class Policy(nn.Module):
         """Energy (B,) of plans (B, Tp, Da) given obs[k] (B, To, *shape), env units; ValueError without an energy."""
         if not hasattr(self.model, "energy"):
             raise ValueError(f"expected a method with an energy, got {type(self.model).__name__}: use an EBT")
-        return self.model.energy(self._context(obs), self.normalizer.action(plan))
+        return self.model.energy(self._context(obs), self._normalised(plan, obs))
 
     def complete(self, rest: Tensor) -> Tensor:
         """The rest of a plan (B, m, Da), m <= Tp, its last action repeated -> (B, Tp, Da)."""
@@ -133,11 +137,19 @@ class Policy(nn.Module):
     def warm_start(self, rest: Tensor, strength: float, generator: torch.Generator | None = None) -> Tensor:
         """The rest of a plan (B, m, Da), completed, plus noise of this strength in normalised actions -> a `start`."""
         plan = self.complete(rest)
-        return plan + strength * self.normalizer.action_limits.half_range * self._noise(len(plan), generator)
+        limits = self.relative.limits if self.relative else self.normalizer.action_limits
+        return plan + strength * limits.half_range * self._noise(len(plan), generator)
 
     def inputs(self, obs: dict[str, Tensor]) -> dict[str, Tensor]:
         """obs[k] (B, To, *shape) in env units -> what the encoder reads: features in [-1, 1] on the training data."""
         return self.normalizer.obs(self.features(obs))
+
+    def _normalised(self, plan: Tensor, obs: dict[str, Tensor]) -> Tensor:
+        """Plans (B, Tp, Da) that answer obs[k] (B, To, *shape), env units, as the model has them."""
+        return self.relative(plan, obs) if self.relative else self.normalizer.action(plan)
+
+    def _in_env_units(self, y: Tensor, obs: dict[str, Tensor]) -> Tensor:
+        return self.relative.inverse(y, obs) if self.relative else self.normalizer.unaction(y)
 
     def _noise(self, count: int, generator: torch.Generator | None) -> Tensor:
         shape = (count, self.horizon.predict, self.spec.action.dim)

@@ -20,7 +20,9 @@ from ebt_policy.core.tokens import LinearTokens
 from ebt_policy.data.episodes import EpisodeData
 from ebt_policy.data.normalizer import Normalizer
 from ebt_policy.data.spec import Spec
+from ebt_policy.data.windows import WindowDataset
 from ebt_policy.encoders.rotations import Rotations
+from ebt_policy.tasks.relative import RelativePlans
 from ebt_policy.tasks.robot import Horizon, Policy
 from ebt_policy.train.checkpoint import CheckpointError, load_weights
 from ebt_policy.train.compiler import check_compiler
@@ -41,13 +43,17 @@ def policy(cfg: DictConfig, spec: Spec, data: EpisodeData | None = None, windows
     model = make(cfg.method.model, tokenize=LinearTokens(spec.action.dim, dim), trunk=trunk)
     features = Rotations(spec.obs, cfg.task.quaternions)
     normalizer = Normalizer(replace(spec, obs=features.shapes))
+    relative = RelativePlans(spec, horizon.predict, **cfg.task.origin) if cfg.task.get("origin") else None
     if data is not None:
         normalizer.fit(features({k: torch.from_numpy(v) for k, v in data.obs.items()}), torch.from_numpy(data.action))
     encoder = make(cfg.task.encoder, shapes=features.shapes, dim=dim)
     replay = None
     if cfg.method.get("replay") and windows:
         replay = make(cfg.method.replay, size=windows, shape=(horizon.predict, spec.action.dim))
-    return Policy(spec, horizon, features, normalizer, encoder, model, replay)
+    if data is not None and relative is not None:
+        every = WindowDataset(data, horizon.observe, horizon.predict)
+        relative.fit({relative.key: every.obs[relative.key][every.obs_rows]}, every.action[every.action_rows])
+    return Policy(spec, horizon, features, normalizer, encoder, model, replay, relative)
 
 
 def load_policy(run: str | Path, execute: int | None = None, compile: bool = False, **act) -> Policy:
