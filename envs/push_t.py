@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import cos, sin
 from typing import Any
 
@@ -34,11 +35,14 @@ class PushTEnv(PlanarEnv):
 
     name, scene = "PushT-v0", SCENE
 
-    def __init__(self, **render: Any):
-        block = t_block(load_scene(SCENE))
-        self._parts = [rectangle(*box) for box in zip(block.centres.tolist(), block.halves.tolist(), strict=True)]
-        self._goal = [placed(part, 0, complex(GOAL)) for part in self._parts]
-        super().__init__(**render)
+    @cached_property
+    def _parts(self) -> list[Polygon]:
+        block = t_block(self._model)
+        return [rectangle(*box) for box in zip(block.centres.tolist(), block.halves.tolist(), strict=True)]
+
+    @cached_property
+    def _goal(self) -> list[Polygon]:
+        return [placed(part, 0, complex(GOAL)) for part in self._parts]
 
     def _draw(self, rng: np.random.Generator) -> np.ndarray:
         block, tool = rng.uniform(-BLOCK_START, BLOCK_START, 2), rng.uniform(-TOOL_START, TOOL_START, 2)

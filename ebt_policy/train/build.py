@@ -34,7 +34,7 @@ WRITTEN = ("task", "method", "net", "horizon", "fit", "spec", "data")  # what ev
 def policy(cfg: DictConfig, spec: Spec, data: EpisodeData | None = None, windows: int = 0) -> Policy:
     """The policy that `cfg` (task, method, net, horizon) describes for data of `spec`.
 
-    data: what its normaliser is fitted to; None leaves that to the weights to be loaded.
+    data: what the limits of its observations and plans are fitted to; None leaves that to the weights to be loaded.
     windows: number of training windows, for methods with persistent candidates.
     """
     check_targets(cfg)
@@ -46,13 +46,13 @@ def policy(cfg: DictConfig, spec: Spec, data: EpisodeData | None = None, windows
     relative = RelativePlans(spec, horizon.predict, **cfg.task.origin) if cfg.task.get("origin") else None
     if data is not None:
         normalizer.fit(features({k: torch.from_numpy(v) for k, v in data.obs.items()}), torch.from_numpy(data.action))
+    if data is not None and relative is not None:
+        every = WindowDataset(data, horizon.observe, horizon.predict)
+        relative.fit({relative.key: every.obs[relative.key][every.obs_rows]}, every.action[every.action_rows])
     encoder = make(cfg.task.encoder, shapes=features.shapes, dim=dim)
     replay = None
     if cfg.method.get("replay") and windows:
         replay = make(cfg.method.replay, size=windows, shape=(horizon.predict, spec.action.dim))
-    if data is not None and relative is not None:
-        every = WindowDataset(data, horizon.observe, horizon.predict)
-        relative.fit({relative.key: every.obs[relative.key][every.obs_rows]}, every.action[every.action_rows])
     return Policy(spec, horizon, features, normalizer, encoder, model, replay, relative)
 
 
