@@ -30,7 +30,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        parts = (str(v) if k in BARE else f"{k}{v}" for k, v in self.sampling.items())
+        parts = (("" if k in BARE else k) + _plain(v) for k, v in self.sampling.items())
         return "_".join([self.checkpoint.name, *parts])
 
     @property
@@ -72,6 +72,11 @@ def result_of(
     text = (run / "eval.json").read_text()
     write_atomic(path, text)
     return json.loads(text)
+
+
+def _plain(value: object) -> str:
+    """A setting as part of a file's name."""
+    return "-".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def training_runs(folder: Path, name: str) -> list[Path]:

@@ -33,9 +33,9 @@ def write_evaluation(checkpoint, count, name="ebt_square_2"):
 
 
 def test_names_tell_samplings_apart_and_those_of_steps_and_samplers_are_as_before(tmp_path):
-    samplings = [{"steps": 2}, {"steps": 10, "sampler": "ddim"}, {"steps": 16, "tol": 0.1}, {}]
+    samplings = [{"steps": 2}, {"steps": 10, "sampler": "ddim"}, {"steps": 16, "tol": 0.1}, {"noise": [0.0, 0.4]}, {}]
     names = [Cell(tmp_path / "ebt_can", sampling, 0, 1).name for sampling in samplings]
-    assert names == ["ebt_can_2", "ebt_can_10_ddim", "ebt_can_16_tol0.1", "ebt_can"]
+    assert names == ["ebt_can_2", "ebt_can_10_ddim", "ebt_can_16_tol0.1", "ebt_can_noise0.0-0.4", "ebt_can"]
 
 
 def test_what_an_agent_does_between_chunks_is_not_asked_of_the_sampler(tmp_path):
