@@ -56,11 +56,11 @@ def summary(name: str, hypothesis: dict) -> list[str]:
 
 
 def _figures(claims: Sequence[dict]) -> Iterator[str]:
-    """A line for each task and method that is compared with others."""
+    """A line for each task and method that is compared with others; it names the claims that are not supported."""
     run = [c for c in claims if c["verdict"] != NOT_RUN]
     for task, one in dict.fromkeys((c["task"], c["one"]) for c in run):
         found = [c for c in run if (c["task"], c["one"]) == (task, one)]
-        yield f"{task}, {one} less " + "; ".join(f"{c['other']}: {_interval(c)}" for c in found)
+        yield f"{task}, {one} less " + "; ".join(f"{c['other']}: {_interval(c)}{_unless_supported(c)}" for c in found)
 
 
 def _interval(claim: dict) -> str:
@@ -68,6 +68,10 @@ def _interval(claim: dict) -> str:
         return "-"
     estimate, low, high = (_number(claim, claim[key]) for key in ("estimate", "low", "high"))
     return f"{estimate} [{low}, {high}] {claim['unit']}"
+
+
+def _unless_supported(claim: dict) -> str:
+    return "" if claim["verdict"] == SUPPORTED else f", {claim['verdict']}"
 
 
 def _number(claim: dict, value: float) -> str:
