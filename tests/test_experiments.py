@@ -6,7 +6,7 @@ from tiny_runs import ROOT, compose_train
 
 from ebt_policy.data.store import open_episodes
 from ebt_policy.data.windows import WindowDataset
-from ebt_policy.train.build import load_policy
+from ebt_policy.train.build import load_config, load_policy
 from ebt_policy.train.log import read_log
 from ebt_policy.train.run import train_run
 
@@ -61,7 +61,9 @@ def test_every_variant_that_the_configs_offer_trains_and_acts(store, tmp_path, v
 
 @pytest.mark.parametrize("checkpoint", sorted(p.parent.name for p in ROOT.glob("assets/checkpoints/*/config.yaml")))
 def test_every_committed_checkpoint_loads_and_acts(checkpoint):
-    policy = load_policy(ROOT / "assets" / "checkpoints" / checkpoint)
+    run = ROOT / "assets" / "checkpoints" / checkpoint
+    assert load_config(run, "robot").run.startswith("runs/")  # no path of whoever trained it
+    policy = load_policy(run)
     obs = {key: torch.rand(1, policy.horizon.observe, *shape) for key, shape in policy.spec.obs.items()}
     assert torch.isfinite(policy.predict_action(obs, torch.Generator().manual_seed(0)).actions).all()
 
