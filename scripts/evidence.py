@@ -139,7 +139,7 @@ def monitored(cfg: dict, folder: Path) -> dict[str, dict | None]:
         checkpoint, path = ROOT / cfg["checkpoints"] / name, folder / f"monitor_{name}.json"
         new = _read(ROOT / "runs" / "monitor" / name / "monitor.json")
         if new and "signals" in new and _is_of(new, checkpoint):
-            write_result(path, _slim(new))
+            write_result(path, _slim(new, compared_signals(cfg, name)))
         kept = _read(path)
         found[name] = kept if kept and _is_of(kept, checkpoint) else None
     return found
@@ -149,6 +149,13 @@ def monitor_runs(cfg: dict) -> dict[str, str]:
     """Checkpoint -> the command that monitors it."""
     command = "python scripts/monitor.py run={}/{} out=runs/monitor/{} {}"
     return {name: command.format(cfg["checkpoints"], name, name, own) for name, own in cfg["monitors"].items()}
+
+
+def compared_signals(cfg: dict, checkpoint: str) -> set[str]:
+    """Those that a hypothesis compares in this checkpoint's episodes, and `elapsed`."""
+    claims = [c for hypothesis in cfg["hypotheses"].values() for c in hypothesis["claims"] if c["measure"] == "auroc"]
+    about = [c for c in claims if checkpoint in (c["run"].format(task=task) for task in c["tasks"])]
+    return {"elapsed"}.union(*({c["one"], *c["others"]} for c in about))
 
 
 def by_density(densities: dict) -> dict[tuple[str, str], dict]:
@@ -165,9 +172,15 @@ def _is_of(result: dict, checkpoint: Path) -> bool:
     return weights.exists() and result["hashes"]["weights"] == sha256(weights)
 
 
-def _slim(result: dict) -> dict:
-    """Without the plans' logs, which nothing here reads."""
+def _slim(result: dict, signals: set[str]) -> dict:
+    """Without what nothing here reads: plans' logs, other signals than these, and chunks after the first as many as
+    the shortest episode has. Tens of megabytes become one or two.
+    """
     episodes = [{key: episode[key] for key in EPISODE if key in episode} for episode in result["episodes"]]
+    shortest = min(len(episode["signals"]) for episode in episodes)
+    for episode in episodes:
+        chunks = episode["signals"][:shortest]
+        episode["signals"] = [{k: v for k, v in chunk.items() if k in signals} for chunk in chunks]
     return {k: v for k, v in result.items() if k != "timing"} | {"episodes": episodes}
 
 

@@ -73,15 +73,17 @@ def scores(values: np.ndarray) -> np.ndarray:
 
 
 def auroc(failed: np.ndarray, succeeded: np.ndarray) -> np.ndarray:
-    """Scores (..., F) and (..., S) -> (...)."""
-    return _beats(failed, succeeded).mean((-2, -1))
+    """Scores (..., F) and (..., S) -> (...), by ranks: all pairs would fill the memory."""
+    ranks = stats.rankdata(np.concatenate([failed, succeeded], axis=-1), axis=-1)
+    F, S = failed.shape[-1], succeeded.shape[-1]
+    return (ranks[..., :F].sum(-1) - F * (F + 1) / 2) / (F * S)
 
 
 def average_precision(failed: np.ndarray, succeeded: np.ndarray) -> np.ndarray:
     """Scores (..., F) and (..., S) -> AUPRC (...), the area under the steps of precision over recall."""
-    caught = (failed[..., None, :] >= failed[..., :, None]).sum(-1)
-    false = (succeeded[..., None, :] >= failed[..., :, None]).sum(-1)
-    return (caught / (caught + false)).mean(-1)
+    caught = stats.rankdata(-failed, method="max", axis=-1)  # how many failures score as high or higher
+    alarms = stats.rankdata(-np.concatenate([failed, succeeded], axis=-1), method="max", axis=-1)
+    return (caught / alarms[..., : failed.shape[-1]]).mean(-1)
 
 
 @dataclass(frozen=True)
@@ -172,11 +174,6 @@ def _interval(statistic: Statistic, sides: tuple[np.ndarray, np.ndarray], resamp
 
     found = stats.bootstrap(sides, measure, n_resamples=resamples, method="percentile", batch=100, rng=0)
     return [float(statistic(*sides)), *(float(end) for end in found.confidence_interval)]
-
-
-def _beats(failed: np.ndarray, succeeded: np.ndarray) -> np.ndarray:
-    a, b = failed[..., :, None], succeeded[..., None, :]
-    return (a > b) + 0.5 * (a == b)
 
 
 def _rate(hits: np.ndarray) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
     S  training runs of one method    n  initial states, shared by all runs of all methods    D  draws
 
-A bootstrap draws the initial states anew, the same for both methods, and the training runs, for each method apart: of
-S runs it draws S - 1, which makes its variance that between runs (Rao and Wu, 1988). Successes have two initial states
+A bootstrap draws the initial states anew, the same for both methods, and the training runs: of S runs it draws S - 1,
+which makes its variance that between runs (Rao and Wu, 1988). It does so for each method apart, or together where both
+are ways to act of the same training runs: what a run is good or bad at then is in both, and not in their difference.
+Successes have two initial states
 added, one that only the one method wins and one that only the other does (Bonett and Price, 2012): without them methods
 that never differed would differ with certainty by nothing.
 """
@@ -63,18 +65,29 @@ def mean(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def difference(
-    one: Sequence[np.ndarray], other: Sequence[np.ndarray], statistic: Statistic = mean, draws: int = 10_000
+    one: Sequence[np.ndarray],
+    other: Sequence[np.ndarray],
+    statistic: Statistic = mean,
+    draws: int = 10_000,
+    same_runs: bool = False,
 ) -> Difference:
-    """Bootstrap of a statistic, averaged over training runs: values (n, ...) of S runs less those of S' others."""
+    """Bootstrap of a statistic, averaged over training runs: values (n, ...) of S runs less those of S' others, or of
+    the same ones in the same order.
+    """
     sides = [[np.asarray(run) for run in side] for side in (one, other)]
     counts = {len(run) for side in sides for run in side}
     if len(counts) != 1 or not min(map(len, sides)):
         raise ValueError(f"expected values on the same initial states, got {sorted(counts)}")
+    if same_runs and len(sides[0]) != len(sides[1]):
+        raise ValueError(f"expected the same training runs on both sides, got {len(sides[0])} and {len(sides[1])}")
     n, rng = counts.pop(), np.random.default_rng(0)
     weights = rng.multinomial(n, np.full(n, 1 / n), size=draws)
     drawn = [np.stack([statistic(weights, run) for run in side], axis=1) for side in sides]  # (D, S)
     here = [np.mean([statistic(np.ones((1, n)), run) for run in side]) for side in sides]
-    whole = _runs_drawn(drawn[0], rng) - _runs_drawn(drawn[1], rng)
+    if same_runs:
+        whole = _runs_drawn(drawn[0] - drawn[1], rng)
+    else:
+        whole = _runs_drawn(drawn[0], rng) - _runs_drawn(drawn[1], rng)
     low, high = np.nanpercentile(whole, [2.5, 97.5])
     inner = np.nanpercentile(drawn[0].mean(1) - drawn[1].mean(1), [2.5, 97.5])
     p = 2 * min(np.mean(whole <= 0), np.mean(whole >= 0))
@@ -83,10 +96,11 @@ def difference(
 
 
 def success_difference(
-    one: Sequence[Sequence[float]], other: Sequence[Sequence[float]], draws: int = 10_000
+    one: Sequence[Sequence[float]], other: Sequence[Sequence[float]], draws: int = 10_000, same_runs: bool = False
 ) -> Difference:
     """Of success rates: outcomes (n,) of S and of S' training runs; exact McNemar p where each is a single run."""
-    found = difference([[*run, 1, 0] for run in one], [[*run, 0, 1] for run in other], draws=draws)
+    padded = [[*run, 1, 0] for run in one], [[*run, 0, 1] for run in other]
+    found = difference(*padded, draws=draws, same_runs=same_runs)
     here = float(np.mean(one) - np.mean(other))
     single = len(one) == len(other) == 1
     p = paired(one[0], other[0]).p if single else found.p

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.stats import entropy
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-from ebt_policy.rollout.alarm import auroc, per_chunk, scores
+from ebt_policy.rollout.alarm import per_chunk, scores
 from ebt_policy.rollout.compare import (
     Difference,
     difference,
@@ -134,7 +134,7 @@ def success(found: Found, claim: dict) -> Difference | None:
     one, other = _sides(found, claim)
     if not (one and other):
         return None
-    return success_difference([run.outcomes for run in one], [run.outcomes for run in other])
+    return _of_rates(one, other)
 
 
 def coverage(found: Found, claim: dict) -> Difference | None:
@@ -211,7 +211,7 @@ def task_table(methods: Mapping[str, Sequence[Run]]) -> list[dict]:
     have = sorted((m for m in methods if methods[m]), key=lambda m: -np.mean([r.outcomes for r in methods[m]]))
     pairs = list(combinations(have, 2))
     sides = [shared(*[methods[m] for m in pair]) for pair in pairs]
-    p = [success_difference(*[[run.outcomes for run in side] for side in both]).p for both in sides]
+    p = [_of_rates(*both).p for both in sides]
     different = [pair for pair, value in zip(pairs, holm(p), strict=True) if value < LEVEL]
     shown = letters(have, different)
     return [{"method": m, "letters": shown[m], **_row(methods[m])} for m in have]
@@ -296,6 +296,11 @@ def _sides(found: Found, claim: dict) -> list[Sequence[Run] | None]:
     return shared(*sides) if all(sides) else sides
 
 
+def _of_rates(one: Sequence[Run], other: Sequence[Run]) -> Difference:
+    same = [run.checkpoint for run in one] == [run.checkpoint for run in other]
+    return success_difference(*[[run.outcomes for run in side] for side in (one, other)], same_runs=same)
+
+
 def _hit(episodes: Sequence[dict], policy: str) -> dict[int, bool]:
     """Seed -> success, of the disturbed episodes whose disturbance took effect."""
     return {e["seed"]: e["success"] for e in episodes if e["policy"] == policy and e["report"]["effect"]}
@@ -320,7 +325,8 @@ def _entropy(weights: np.ndarray, ways: np.ndarray) -> np.ndarray:
 def _weighted_auroc(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     """values (n, 2): score, failed."""
     score, failed = values[:, 0], values[:, 1].astype(bool)
-    beats = auroc(score[failed][:, None, None], score[~failed][None, :, None])  # (F, S)
+    a, b = score[failed][:, None], score[~failed]
+    beats = (a > b) + 0.5 * (a == b)  # (F, S)
     lost, won = weights[:, failed], weights[:, ~failed]
     total = lost.sum(1) * won.sum(1)
     return np.divide(((lost @ beats) * won).sum(1), total, out=np.full(len(weights), np.nan), where=total > 0)

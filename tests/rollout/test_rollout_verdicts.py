@@ -76,6 +76,17 @@ def test_training_runs_that_differ_widen_the_interval_and_more_episodes_do_not_n
         assert extra == pytest.approx(0.1 / np.sqrt(3), rel=0.15)
 
 
+def test_two_ways_to_act_of_the_same_training_runs_differ_by_what_they_differ_by_in_each():
+    """The one is 10 points better in every run: how far the runs lie apart says nothing about that."""
+    rates = (0.5, 0.7, 0.9)
+    one, other = ([np.arange(1000) < (rate + more) * 1000 for rate in rates] for more in (0.1, 0.0))
+    apart, together = (success_difference(one, other, same_runs=same) for same in (False, True))
+    assert together.estimate == apart.estimate == pytest.approx(0.1)
+    assert together.high - together.low < 0.03 < 0.3 < apart.high - apart.low
+    with pytest.raises(ValueError, match="expected the same training runs on both sides, got 3 and 2"):
+        success_difference(one, other[:2], same_runs=True)
+
+
 def test_a_bootstrap_wants_the_same_initial_states():
     with pytest.raises(ValueError, match=r"same initial states, got \[2, 3\]"):
         difference([np.zeros(3)], [np.zeros(2)])
