@@ -29,23 +29,32 @@ class InfoNCE:
     """Pick the target out of a line-up by its energy (Florence et al., 2021, implicit behavioural cloning).
 
     The others are uniform points in a box, whose half side is `box`; normalised actions fill [-1, 1]. The first
-    `walked` of them are moved by the training walk, to be found where the energy is wrongly low; exp(-E) is then the
-    target's density over that of the others, and no longer the target's alone.
+    `walked` of them are moved by the training walk, to be found where the energy is wrongly low. Uniform points are
+    told apart without a look at the context; the next `swapped` cannot be, as they are targets of other samples, and
+    the last `noised`, the target under Gaussian noise of any scale up to `box`, are as hard to tell as it takes.
+    Of other than uniform points exp(-E) is the target's density over theirs, and no longer the target's alone.
     """
 
     negatives: int = 8
-    walked: int = 0
+    walked: int = 0  # of them
+    swapped: int = 0  # more of them
+    noised: int = 0  # more of them
     box: float = 1.0
     blur: float = 0.0  # of the targets
 
     def __post_init__(self):
-        if self.negatives < 1 or not 0 <= self.walked <= self.negatives or self.box <= 0 or self.blur < 0:
-            raise ValueError(f"expected negatives >= 1, 0 <= walked <= negatives, box > 0 and blur >= 0, got {self}")
+        counts = (self.walked, self.swapped, self.noised)
+        if self.negatives < 1 or min(counts) < 0 or sum(counts) > self.negatives or self.box <= 0 or self.blur < 0:
+            raise ValueError(
+                f"expected negatives >= 1, no fewer than walked + swapped + noised, box > 0 and blur >= 0, got {self}"
+            )
 
     def __call__(self, energy_fn: EnergyFn, target, y0, walk, generator=None, weight=1.0) -> Loss:
         target = _blurred(target, self.blur, self.box, generator)
-        others = [_uniform(target, self.box, generator) for _ in range(self.negatives)]
+        others = [_uniform(target, self.box, generator) for _ in range(self.negatives - self.swapped - self.noised)]
         others[: self.walked] = [walk(y)[-1].at.detach() for y in others[: self.walked]]
+        others += [target.roll(k + 1, dims=0) for k in range(self.swapped)]
+        others += [_noised(target, self.box, generator) for _ in range(self.noised)]
         line_up = [target] + [_where_it_says(weight, y, target) for y in others]
         energy = torch.stack([per_sample(energy_fn(y, 0)) for y in line_up], dim=1)  # (B, 1 + negatives)
         loss = cross_entropy(-energy, torch.zeros(len(target), dtype=torch.long, device=target.device))
@@ -113,6 +122,13 @@ def _blurred(target: Tensor, sigma: float, box: float, generator: torch.Generato
         return target
     noise = torch.randn(target.shape, generator=generator, device=target.device)
     return box * enter((target + sigma * noise) / box, "box")
+
+
+def _noised(target: Tensor, box: float, generator: torch.Generator | None) -> Tensor:
+    """The target under Gaussian noise, of a scale of its own for every sample: 1 to 100 % of the box, as often each."""
+    draw = dict(generator=generator, device=target.device)
+    scale = box * 100 ** -torch.rand(len(target), *[1] * (target.dim() - 1), **draw)
+    return target + scale * torch.randn(target.shape, **draw)
 
 
 def _where_it_says(weight: Tensor | float, y: Tensor, target: Tensor) -> Tensor:

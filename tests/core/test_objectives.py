@@ -177,6 +177,14 @@ WALK = dict(steps=5, noise=(0.1, 0.1), state="box")
 LEARNERS = {  # what is trained -> class, objective, how it walks in training, how it acts, step size, updates
     "NCE": (EBT, lambda: NoiseContrast(4, blur=0.1), {"steps": 1}, ActConfig(steps=300, **COLD), 0.005, 200),
     "InfoNCE": (EBT, lambda: InfoNCE(4, walked=1, blur=0.1), WALK, ActConfig(steps=300, **COLD), 0.005, 200),
+    "InfoNCE, hard": (
+        EBT,
+        lambda: InfoNCE(4, swapped=1, noised=2, blur=0.1),
+        {"steps": 1},
+        ActConfig(steps=300, **COLD),
+        0.005,
+        200,
+    ),
     "CD": (EBT, lambda: ContrastiveDivergence("noise", 0.1, blur=0.1), WALK, ActConfig(steps=300, **COLD), 0.005, 400),
     "DSM": (
         AnnealedEBT,
@@ -261,7 +269,7 @@ def test_chains_and_the_normaliser_are_in_the_state_that_a_checkpoint_keeps():
     assert "objective.log_z" in tiny(EBT, NoiseContrast(), ActConfig()).state_dict()
 
 
-@pytest.mark.parametrize("objective", [NoiseContrast(2), InfoNCE(2, walked=1), ContrastiveDivergence("noise")])
+@pytest.mark.parametrize("objective", [NoiseContrast(2), InfoNCE(3, 1, 1, 1), ContrastiveDivergence("noise")])
 def test_where_a_target_says_nothing_its_rivals_do_not_differ_from_it(objective):
     def wide(y, k):
         return y[:, 0].pow(2)
@@ -272,8 +280,9 @@ def test_where_a_target_says_nothing_its_rivals_do_not_differ_from_it(objective)
 
 
 def test_settings_without_meaning_are_refused():
-    with pytest.raises(ValueError, match="0 <= walked <= negatives"):
-        InfoNCE(negatives=4, walked=5)
+    for counts in (dict(walked=5), dict(walked=2, swapped=2, noised=1), dict(swapped=-1)):
+        with pytest.raises(ValueError, match="no fewer than walked . swapped . noised"):
+            InfoNCE(negatives=4, **counts)
     with pytest.raises(ValueError, match="expected negatives >= 1, box > 0 and blur >= 0, got 0, 1.0 and 0.0"):
         NoiseContrast(negatives=0)
     with pytest.raises(ValueError, match="expected start data or noise, shrink >= 0 and blur >= 0"):
