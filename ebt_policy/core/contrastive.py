@@ -36,9 +36,9 @@ class InfoNCE:
     """
 
     negatives: int = 8
-    walked: int = 0  # of them
-    swapped: int = 0  # more of them
-    noised: int = 0  # more of them
+    walked: int = 0  # of the negatives, as are
+    swapped: int = 0  # and fewer than the batch has samples, else it meets its own target
+    noised: int = 0
     box: float = 1.0
     blur: float = 0.0  # of the targets
 

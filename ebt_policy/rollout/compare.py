@@ -5,9 +5,8 @@
 A bootstrap draws the initial states anew, the same for both methods, and the training runs: of S runs it draws S - 1,
 which makes its variance that between runs (Rao and Wu, 1988). It does so for each method apart, or together where both
 are ways to act of the same training runs: what a run is good or bad at then is in both, and not in their difference.
-Successes have two initial states
-added, one that only the one method wins and one that only the other does (Bonett and Price, 2012): without them methods
-that never differed would differ with certainty by nothing.
+Successes have two initial states added, one that only the one method wins and one that only the other does (Bonett and
+Price, 2012): without them methods that never differed would differ with certainty by nothing.
 """
 
 from __future__ import annotations

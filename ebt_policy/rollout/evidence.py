@@ -140,7 +140,10 @@ def success(found: Found, claim: dict) -> Difference | None:
 def coverage(found: Found, claim: dict) -> Difference | None:
     """Of the largest part of PushT's goal that was covered, averaged over shared initial states."""
     one, other = _sides(found, claim)
-    return difference(*[[run.coverages for run in side] for side in (one, other)]) if one and other else None
+    if not (one and other):
+        return None
+    covered = [[run.coverages for run in side] for side in (one, other)]
+    return difference(*covered, same_runs=_same_runs(one, other))
 
 
 def modes(found: Found, claim: dict) -> Difference | None:
@@ -151,7 +154,7 @@ def modes(found: Found, claim: dict) -> Difference | None:
     taken = [_ways([run.result["episodes"] for run in side]) for side in (one, other)]
     if not all(run.any() for side in taken for run in side):
         return None  # who never succeeds has taken no way
-    return difference(*taken, statistic=_entropy)
+    return difference(*taken, statistic=_entropy, same_runs=_same_runs(one, other))
 
 
 def recovery(found: Found, claim: dict) -> Difference | None:
@@ -297,8 +300,13 @@ def _sides(found: Found, claim: dict) -> list[Sequence[Run] | None]:
 
 
 def _of_rates(one: Sequence[Run], other: Sequence[Run]) -> Difference:
-    same = [run.checkpoint for run in one] == [run.checkpoint for run in other]
-    return success_difference(*[[run.outcomes for run in side] for side in (one, other)], same_runs=same)
+    outcomes = [[run.outcomes for run in side] for side in (one, other)]
+    return success_difference(*outcomes, same_runs=_same_runs(one, other))
+
+
+def _same_runs(one: Sequence[Run], other: Sequence[Run]) -> bool:
+    """Whether the two are ways to act of the same training runs."""
+    return [run.checkpoint for run in one] == [run.checkpoint for run in other]
 
 
 def _hit(episodes: Sequence[dict], policy: str) -> dict[int, bool]:
