@@ -18,7 +18,7 @@ def store(tmp_path_factory):
     return make_store(path, replace(SPEC, action=replace(SPEC.action, dim=2)))
 
 
-@pytest.mark.parametrize("method", ["ebt_nce", "ebt_pcd", "ebt_dsm", "ibc", "ibc_langevin"])
+@pytest.mark.parametrize("method", ["ebt_nce", "ebt_pcd", "ebt_dsm", "ibc", "ibc_langevin", "ibc_hard"])
 def test_one_batch_is_overfit(method, store):
     # divergence learns less steadily: after 300 updates at 5e-3 its error was 0.01 or 0.5, as rounding would have it
     budget = {"updates": 900, "lr": 2e-3} if method == "ebt_pcd" else {"updates": 300, "lr": 5e-3}
