@@ -1,6 +1,7 @@
 """What each objective makes of the same energy net, on densities in a square whose truth is known.
 
     python scripts/densities.py                     # assets/results/densities.json and runs/densities.png
+    python scripts/densities.py --objectives "noised states" "score matching" --updates 4000 --out FILE
 
 Every objective is a method's YAML, and trains the same net for the same number of updates on the same 4096 points of
 each density. All are tuned alike: the learning rate, out of --rates, by the energy distance on moons with another seed.
@@ -85,7 +86,8 @@ def main(arguments: list[str] | None = None) -> dict:
     result = {"rows": [_truth(name, args) for name in args.densities], "distance_by_rate": {}}
     result |= {"settings": _settings(args), "versions": versions()}
     pictures = {}
-    for name, objective in OBJECTIVES.items():
+    for name in args.objectives:
+        objective = OBJECTIVES[name]
         result["distance_by_rate"][name] = distances = tune(objective, args)
         for density in args.densities:
             best = min(distances, key=distances.get)
@@ -248,13 +250,14 @@ def _config(objective: Objective, args: argparse.Namespace) -> DictConfig:
 
 def _settings(args: argparse.Namespace) -> dict:
     """What was asked for, and each method as composed."""
-    composed = {name: _config(objective, args) for name, objective in OBJECTIVES.items()}
+    composed = {name: _config(OBJECTIVES[name], args) for name in args.objectives}
     methods = {name: OmegaConf.to_container(cfg, resolve=True)["method"] for name, cfg in composed.items()}
     return {k: str(v) for k, v in vars(args).items()} | {"methods": methods, "tuned_on": TUNED_ON}
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--objectives", nargs="+", choices=OBJECTIVES, default=list(OBJECTIVES), metavar="NAME")
     parser.add_argument("--densities", nargs="+", choices=DENSITIES, default=list(DENSITIES), metavar="NAME")
     parser.add_argument("--net", default="{dim: 32, depth: 2, heads: 4}", help="configs/net/<name>.yaml, or sizes")
     parser.add_argument("--updates", type=int, default=400, help="of training")

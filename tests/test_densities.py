@@ -68,6 +68,9 @@ def test_every_objective_trains_is_measured_and_drawn(script, tmp_path, capsys):
     assert "persistent CD, moons" in capsys.readouterr().out
     assert imageio.imread(tmp_path / "out.png").std() > 10
 
+    script["main"](["--objectives", "NCE", "--densities", "moons", "--rates", "1e-3", "--updates", "2", *sizes, *files])
+    assert {row["objective"] for row in json.loads((tmp_path / "out.json").read_text())["rows"]} == {"NCE", "data"}
+
 
 @pytest.mark.parametrize("method", ["ebt_nce", "ebt_cd", "ebt_pcd", "ibc_langevin"])
 def test_langevin_dynamics_of_contrastive_methods_begins_at_temperature_one(method):
