@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 
 from ebt_policy.cli import fail_cleanly
 from ebt_policy.train.evaluate import evaluate_run
+from ebt_policy.train.log import read_log
 from ebt_policy.train.run import train_run
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -32,7 +33,9 @@ def main() -> None:
         evaluation = compose("eval", measure)
     train_run(train)
     result, folder = evaluate_run(evaluation)
-    print(f"\n{result['summary']['text']} at {args.steps} descent steps\nreport: {folder / 'report.html'}")
+    updates = read_log(args.run / "train.jsonl")[-1]["update"]  # a busy machine makes few in these minutes
+    print(f"\n{result['summary']['text']} at {args.steps} descent steps, after {updates} updates")
+    print(f"report: {folder / 'report.html'}")
 
 
 def _set_aside(run: Path) -> None:
