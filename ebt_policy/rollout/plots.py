@@ -140,7 +140,7 @@ def success_violins(rates: Mapping[str, SuccessRate]) -> Figure:
         axes.hlines(y, *(100 * end for end in rate.interval), color=INK, linewidth=1.2)
         axes.plot(100 * rate.rate, y, color=GOOD, marker="o", markersize=4)
     axes.set_yticks(range(len(rates)), [f"{name}, {r.successes}/{r.episodes}" for name, r in rates.items()])
-    axes.invert_yaxis()
+    axes.set_ylim(max(len(rates), 1) - 0.5, -0.5)  # the first on top; margins would grow with their number
     ends = np.array([rate.interval for rate in rates.values()]).reshape(-1, 2)
     low, high = (ends.min(), ends.max()) if len(ends) else (0, 1)
     axes.set_xlim(max(100 * low - 10, -2), min(100 * high + 10, 102))  # near rates merge on the whole scale
