@@ -14,7 +14,7 @@ import torch
 from omegaconf import DictConfig
 
 from ebt_policy.cli import explain, fail_cleanly
-from ebt_policy.data.robomimic import write_robomimic
+from ebt_policy.data.robomimic_write import write_robomimic
 from ebt_policy.data.store import open_episodes
 
 EPOCH = 100  # updates

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ebt_policy.data.disturbed import share_that_counts
 from ebt_policy.data.episodes import EpisodeData
 from ebt_policy.data.oddities import at_limit, find_oddities, is_switch, quaternion_columns
 from ebt_policy.data.store import format_of, read_episodes
 
 BARS = 8  # rows of the histogram of lengths
 BAR_WIDTH = 40
+PLAN = 16  # steps, as in configs/train.yaml
 MANY = 32  # an array with more numbers per step is printed as one range
 UNITS = {  # how a robosuite key ends -> unit
     "_pos_cos": "",
@@ -40,6 +42,7 @@ def describe(path: Path, filter_key: str | None = None) -> str:
         _action(data),
         _observations(data),
         _others(data),
+        _left_out(data),
         oddities,
     )
     return "\n\n".join("\n".join(section) for section in sections)
@@ -82,11 +85,16 @@ def _action(data: EpisodeData) -> list[str]:
     """What an action means, and its range dimension by dimension."""
     spec = data.spec.action
     meaning = f"frame {spec.frame}, mode {spec.mode}, rotation {spec.rotation}, gripper {spec.gripper}"
-    share = at_limit(data.action, spec.low, spec.high)
-    limit = [f"{s:.0%} at a limit" + " (a switch)" * is_switch(data.action[:, n]) for n, s in enumerate(share)]
+    known = np.isfinite(spec.high - spec.low)
+    low, high = (spec.low, spec.high) if known else (data.action.min(0), data.action.max(0))
+    where, range_text = (
+        ("a limit", f"[{spec.low:g}, {spec.high:g}]") if known else ("an end of what is here", "unknown")
+    )
+    share = at_limit(data.action, low, high)
+    limit = [f"{s:.0%} at {where}" + " (a switch)" * is_switch(data.action[:, n]) for n, s in enumerate(share)]
     noise = [] if data.executed is None else ["  executed (what was sent while recording)", *_table(data.executed)]
-    range_text = f"[{spec.low:g}, {spec.high:g}]" if np.isfinite(spec.high - spec.low) else "unknown"
-    return [f"action ({spec.dim},)   {meaning}, range {range_text}", *_table(data.action, limit), *noise]
+    counts = f"  labels that count in plans of {PLAN} steps   {share_that_counts(data, PLAN):.1%}"
+    return [f"action ({spec.dim},)   {meaning}, range {range_text}", *_table(data.action, limit), *noise, counts]
 
 
 def _observations(data: EpisodeData) -> list[str]:
@@ -112,6 +120,14 @@ def _others(data: EpisodeData) -> list[str]:
         f"simulator states   {'none' if state is None else f'{which}, {state.shape[1]} numbers'}",
         f"model XML          {'none' if data.model_xml is None else f'{len(set(data.model_xml))} different'}",
         f"seeds              {seeds}",
+    ]
+
+
+def _left_out(data: EpisodeData) -> list[str]:
+    """What the file holds and nobody reads."""
+    return [
+        "left out",
+        *(f"  {name}: {why}" for name, why in data.left_out.items() or {"nothing": "all was read"}.items()),
     ]
 
 

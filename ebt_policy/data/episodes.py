@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from ebt_policy.data.spec import Spec
 
 RANGE_SLACK = 1e-5  # of the range's width: float32 rounding is not an action out of range
+MERGED = 1e-3  # of what a number varies by: float32 must not round it further, or it merges what differs
+STILL = 1e-2  # a number that varies by less counts as varying by so much
+IMAGE_RANK = 3  # (H, W, C)
 
 
 class DataError(ValueError):
@@ -26,8 +29,8 @@ class DataError(ValueError):
 class Episode:
     """One demonstration of T steps. obs[k][t] is what was seen before action[t] was taken."""
 
-    obs: dict[str, np.ndarray]  # (T, *shape) float32, images uint8
-    action: np.ndarray  # (T, Da) float32: the label
+    obs: dict[str, np.ndarray]  # (T, *shape) numbers, images uint8
+    action: np.ndarray  # (T, Da): the label
     executed: np.ndarray | None = None  # (T, Da): what was sent to the robot, where it differs from the label
     initial_state: np.ndarray | None = None  # (S,) float64
     success: bool | None = None
@@ -56,6 +59,7 @@ class EpisodeData:
     model_xml: tuple[str, ...] | None = None  # (E,)
     masks: dict[str, np.ndarray] = field(default_factory=dict)  # filter key -> (E,) bool
     log: dict[str, np.ndarray] = field(default_factory=dict)  # name -> (sum T,); NaN and "" where there is nothing
+    left_out: dict[str, str] = field(default_factory=dict)  # what is in the file and was not read -> why
 
     def __post_init__(self):
         _check_lengths(self)
@@ -108,13 +112,18 @@ class EpisodeData:
             log={k: v[rows] for k, v in self.log.items()},
         )
 
+    def place(self, row: int) -> str:
+        """Where a row of the per-step arrays is, for people."""
+        i = int(np.searchsorted(self.ends, row, side="right"))
+        return f"episode {i}, step {row - int(self.starts[i])}"
+
     def select(self, indices: Sequence[int] | np.ndarray) -> EpisodeData:
         """Only these episodes, in this order (indices or a boolean mask): a validation split, a filter key."""
         chosen = np.arange(len(self))[np.asarray(indices)] if len(indices) else []
         if not len(chosen):
             raise DataError(f"expected at least 1 of {len(self)} episodes, got none: select some")
         masks = {key: mask[chosen] for key, mask in self.masks.items()}
-        return from_episodes(self.spec, (self.episode(i) for i in chosen), masks)
+        return from_episodes(self.spec, (self.episode(i) for i in chosen), masks, self.left_out)
 
     def filtered(self, key: str) -> EpisodeData:
         """Only the episodes of filter key `key`; DataError if there is no such key."""
@@ -124,13 +133,16 @@ class EpisodeData:
         return self.select(self.masks[key])
 
 
-def from_episodes(spec: Spec, episodes: Iterable[Episode], masks: dict[str, np.ndarray] | None = None) -> EpisodeData:
+def from_episodes(
+    spec: Spec,
+    episodes: Iterable[Episode],
+    masks: dict[str, np.ndarray] | None = None,
+    left_out: dict[str, str] | None = None,
+) -> EpisodeData:
     """Joins episodes end to end and checks them. Optional fields must be in all episodes or in none."""
-    episodes = list(episodes)
+    episodes = [_checked(spec, i, episode) for i, episode in enumerate(episodes)]
     if not episodes:
         raise DataError("expected at least 1 episode, got none: record or select some")
-    for i, episode in enumerate(episodes):
-        _check_episode(spec, i, episode)
 
     def values_of(name: str) -> list | None:
         values = [getattr(episode, name) for episode in episodes]
@@ -143,8 +155,11 @@ def from_episodes(spec: Spec, episodes: Iterable[Episode], masks: dict[str, np.n
         values = values_of(name)
         if values is None:
             return None
+        cast = partial(to_float32, name=name) if dtype is np.float32 else partial(np.asarray, dtype=dtype)
         try:
-            return join([np.asarray(value, dtype) for value in values])
+            return join([cast(value) for value in values])
+        except DataError:
+            raise
         except ValueError as error:
             raise DataError(f"expected {name!r} of one shape in every episode, got {error}") from error
 
@@ -153,7 +168,7 @@ def from_episodes(spec: Spec, episodes: Iterable[Episode], masks: dict[str, np.n
     xml = values_of("model_xml")
     return EpisodeData(
         spec=spec,
-        obs={k: np.concatenate([as_observation(episode.obs[k]) for episode in episodes]) for k in spec.obs},
+        obs={k: np.concatenate([episode.obs[k] for episode in episodes]) for k in spec.obs},
         action=joined("action", np.float32, np.concatenate),
         ends=np.cumsum([len(episode) for episode in episodes], dtype=np.int64),
         executed=joined("executed", np.float32, np.concatenate),
@@ -164,6 +179,7 @@ def from_episodes(spec: Spec, episodes: Iterable[Episode], masks: dict[str, np.n
         model_xml=None if xml is None else tuple(xml),
         masks=dict(masks or {}),
         log={k: np.concatenate([episode.log[k] for episode in episodes]) for k in episodes[0].log},
+        left_out=dict(left_out or {}),
     )
 
 
@@ -175,20 +191,59 @@ def check_numbers(data: EpisodeData) -> None:
     _check_range(data)
 
 
-def as_observation(values: np.ndarray) -> np.ndarray:
-    """Images stay bytes; everything else is float32."""
+def is_image(values: np.ndarray) -> bool:
+    """Whether values (N, *shape) are pictures (N, H, W, C) of bytes; a vector of bytes is a vector."""
+    return values.dtype == np.uint8 and values.ndim == 1 + IMAGE_RANK
+
+
+def as_observation(values: np.ndarray, name: str) -> np.ndarray:
+    """values (N, *shape) as training has them: images stay bytes, everything else is float32, and one number a step
+    (N,) is (N, 1). DataError for texts, and for numbers that float32 would merge."""
     values = np.asarray(values)
-    return values if values.dtype == np.uint8 else values.astype(np.float32)
+    if is_image(values):
+        return values
+    values = to_float32(values, name)
+    return values[:, None] if values.ndim == 1 else values
 
 
-def _check_episode(spec: Spec, i: int, episode: Episode):
+def to_float32(values: np.ndarray, name: str) -> np.ndarray:
+    """values (N, *shape) as float32. DataError for what is no number, and for numbers so large beside what they vary
+    by that they would become the same: seconds since 1970 are steps of two minutes in float32."""
+    values = np.asarray(values)
+    if values.dtype.kind not in "biuf":
+        raise DataError(f"expected numbers in {name}, got {values.dtype}: leave it out with obs_keys")
+    with np.errstate(over="ignore"):  # what becomes infinite is found where numbers are checked
+        cast = values.astype(np.float32)
+    if values.dtype.itemsize > 2 and values.dtype != np.float32 and values.size:
+        _check_merged(values.reshape(len(values), -1), cast.reshape(len(values), -1), name)
+    return cast
+
+
+def _check_merged(values: np.ndarray, cast: np.ndarray, name: str):
+    """Of (N, D) numbers and what float32 made of them."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = np.abs(cast - values.astype(np.float64)).max(axis=0)
+        varies = np.maximum(np.ptp(values.astype(np.float64), axis=0), STILL)
+        merged = np.flatnonzero(error > MERGED * varies)
+    if len(merged) and np.isfinite(cast).all():
+        n = int(merged[0])
+        raise DataError(
+            f"expected numbers of {name} that float32 keeps apart, dimension {n} is near {values[0, n]:.10g} and "
+            f"varies by {varies[n]:.4g}, where float32 is off by up to {error[n]:.2g}: subtract its first value, or "
+            "leave it out with obs_keys"
+        )
+
+
+def _checked(spec: Spec, i: int, episode: Episode) -> Episode:
+    """The episode with its observations as training has them."""
     missing = sorted(set(spec.obs) - set(episode.obs))
     if missing:
         raise DataError(f"episode {i}: expected observations {sorted(spec.obs)}, {missing} are missing")
     if not len(episode):
         raise DataError(f"episode {i}: expected at least 1 step, got none")
+    seen = {key: as_observation(episode.obs[key], f"obs/{key} of episode {i}") for key in spec.obs}
     length, action = len(episode), (len(episode), spec.action.dim)
-    expected = {f"obs/{k}": (episode.obs[k], (length, *shape)) for k, shape in spec.obs.items()}
+    expected = {f"obs/{k}": (seen[k], (length, *shape)) for k, shape in spec.obs.items()}
     expected |= {"action": (episode.action, action), "executed": (episode.executed, action)}
     expected |= {f"log/{k}": (values, (length,)) for k, values in episode.log.items()}
     if episode.states is not None:
@@ -196,6 +251,7 @@ def _check_episode(spec: Spec, i: int, episode: Episode):
     for name, (values, shape) in expected.items():
         if values is not None and np.shape(values) != shape:
             raise DataError(f"episode {i}: expected {name} of shape {shape}, got {np.shape(values)}")
+    return replace(episode, obs=seen)
 
 
 def _check_lengths(data: EpisodeData):
@@ -221,14 +277,11 @@ def _check_lengths(data: EpisodeData):
 
 
 def _place(data: EpisodeData, name: str, row: int) -> str:
-    if name == "initial_state":
-        return f"episode {row}"
-    i = int(np.searchsorted(data.ends, row, side="right"))
-    return f"episode {i}, step {row - int(data.starts[i])}"
+    return f"episode {row}" if name == "initial_state" else data.place(row)
 
 
 def _check_finite(data: EpisodeData, name: str, values: np.ndarray):
-    if values.dtype == np.uint8 or np.isfinite(values).all():
+    if values.dtype.kind != "f" or np.isfinite(values).all():
         return
     bad = np.argwhere(~np.isfinite(values))
     row, *dimension = (int(n) for n in bad[0])
@@ -249,15 +302,19 @@ def _check_range(data: EpisodeData):
         raise DataError(
             f"expected actions in [{low:g}, {high:g}], got {int(outside.any(1).sum())} of {len(outside)} outside, "
             f"the farthest {data.action[row, dimension]:g} at {_place(data, 'action', int(row))}, "
-            f"dimension {int(dimension)}: clip or rescale them"
+            f"dimension {int(dimension)}: if they are absolute poses (as in diffusion_policy's low_dim_abs files), "
+            "although the file says otherwise, state mode=absolute (training: task.action={mode: absolute}); "
+            "if they are in other units, state their range, low=... high=...; never clip poses"
         )
 
 
-def with_obs_keys(spec: Spec, obs_keys: Sequence[str] | None) -> Spec:
-    """The spec with these observation keys only, in this order; DataError names those that do not exist."""
+def with_obs_keys(spec: Spec, obs_keys: Sequence[str] | None, left_out: Mapping[str, str] | None = None) -> Spec:
+    """The spec with these observation keys only, in this order; DataError names those that there are not, or cannot be
+    read, which `left_out` says."""
     if obs_keys is None:
         return spec
     unknown = [key for key in obs_keys if key not in spec.obs]
     if unknown:
-        raise DataError(f"expected observation keys among {sorted(spec.obs)}, got {unknown}")
+        why = [f"{key} ({left_out[f'obs/{key}']})" if f"obs/{key}" in (left_out or {}) else key for key in unknown]
+        raise DataError(f"expected observation keys among {sorted(spec.obs)}, got {', '.join(why)}")
     return replace(spec, obs={key: spec.obs[key] for key in obs_keys})

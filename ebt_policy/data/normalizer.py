@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ebt_policy.data.episodes import IMAGE_RANK
+from ebt_policy.data.ranges import full_range, robust_range
 from ebt_policy.data.spec import Spec
 
 ABSOLUTE_FLOOR = 0.01  # 1 cm, 0.01 rad, 0.01 of a quaternion or of an action unit
-RELATIVE_FLOOR = 0.01  # of the widest dimension of the same key
-IMAGE_RANK = 3  # (H, W, C): one range for the whole image
+RELATIVE_FLOOR = 1e-3  # of a dimension's own largest number: 0.4 mm for one that is near 400 mm
 
 
 class Limits(nn.Module):
@@ -24,18 +25,12 @@ class Limits(nn.Module):
         self.register_buffer("center", torch.zeros(size))
         self.register_buffer("half_range", torch.ones(size))
 
-    def fit(self, values: np.ndarray) -> None:
-        """Sets the limits to the range of values (N, *shape), widened to the floor around its middle."""
-        if values.dtype == np.uint8:
-            low, high = np.zeros(self.center.shape), np.full(self.center.shape, 255.0)
-        else:
-            axes = 0 if self.center.shape == values.shape[1:] else tuple(range(values.ndim))
-            low, high = (
-                np.reshape(f(values, axis=axes), self.center.shape).astype(np.float64) for f in (np.min, np.max)
-            )
-        floor = max(ABSOLUTE_FLOOR, RELATIVE_FLOOR * float((high - low).max(initial=0.0)))
-        self.center.copy_(torch.from_numpy((low + high) / 2))
-        self.half_range.copy_(torch.from_numpy(np.maximum(high - low, floor) / 2))
+    def fit(self, low: np.ndarray, high: np.ndarray) -> None:
+        """Sets the limits to the ranges low to high, which broadcast to the shape, widened to the floor around their
+        middle."""
+        floor = np.maximum(ABSOLUTE_FLOOR, RELATIVE_FLOOR * np.maximum(np.abs(low), np.abs(high)))
+        self.center.copy_(torch.as_tensor((low + high) / 2))
+        self.half_range.copy_(torch.as_tensor(np.maximum(high - low, floor) / 2))
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.center) / self.half_range
@@ -48,13 +43,17 @@ class Normalizer(nn.Module):
     """Maps the range seen in the data to [-1, 1], each dimension by itself; values outside of it are not clipped.
 
     A dimension that hardly moved is not blown up: its range counts as at least 0.01 (SI units, action units), and at
-    least 1 % of the widest dimension of the same key. An image has one range, 0 to 255 if it is made of bytes.
+    least a thousandth of its own largest number. Other dimensions of the same key do not count, as they may be in other
+    units (metres beside a gripper of 0 to 850). Single numbers ten times as far out as all others do not widen a range.
+    An image has one range, 0 to 255 if it is made of bytes.
     """
 
     def __init__(self, spec: Spec):
         """The identity, with the shapes of `spec`: ready for `load_state_dict`."""
         super().__init__()
         self.keys = tuple(spec.obs)
+        if len(set(map(_module_name, self.keys))) < len(self.keys):
+            raise ValueError(f"expected keys that differ in more than a dot, got {list(self.keys)}: rename one")
         for key, shape in spec.obs.items():
             self.add_module(_module_name(key), Limits(shape))
         self.action_limits = Limits((spec.action.dim,))
@@ -62,8 +61,8 @@ class Normalizer(nn.Module):
     def fit(self, obs: Mapping[str, Tensor], action: Tensor) -> Normalizer:
         """Sets the limits to those of obs[k] (N, *shape) and action (N, Da): the labels, not what was executed."""
         for key in self.keys:
-            self.get_submodule(_module_name(key)).fit(obs[key].numpy())
-        self.action_limits.fit(action.numpy())
+            self.get_submodule(_module_name(key)).fit(*robust_range(obs[key].numpy()))
+        self.action_limits.fit(*full_range(action.numpy()))  # outliers among labels are refused, see `oddities`
         return self
 
     def obs(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,20 +9,39 @@ import hashlib
 
 import numpy as np
 
-from ebt_policy.data.episodes import DataError, EpisodeData, check_numbers
+from ebt_policy.data.disturbed import disturbed_steps
+from ebt_policy.data.episodes import DataError, EpisodeData, check_numbers, is_image
+from ebt_policy.data.ranges import full_range, outliers
 
 CONSTANT = 1e-6  # a range below this is a constant
 SHORT = 0.3  # of the median length
 SATURATED = 0.05  # share of steps at a limit of the range
 AT_LIMIT = 1e-3  # of the range's width
+UNITS_APART = 100.0  # times: ranges of one array that differ by more are hardly in one unit
 UNIT_NORM = 1e-3  # four numbers whose norm is 1 to this tolerance, always, are a quaternion
 
 
 def find_oddities(data: EpisodeData) -> list[str]:
-    """Sentences about numbers that are not finite or out of range, constants, saturation, lengths, copies, failures,
-    quaternions that change sign, and executed actions that differ from the labels."""
-    checks = (_bad_numbers, _constants, _saturation, _lengths, _duplicates, _failures, _quaternions, _executed)
-    return [sentence for check in checks for sentence in check(data)]
+    """Sentences about numbers that are not finite or out of range, outliers, mixed units, constants, saturation,
+    lengths, copies, failures, quaternions that change sign, and executed actions that differ from the labels."""
+    about_values = (_bad_numbers, _outliers, _units, _constants, _saturation)
+    about_episodes = (_lengths, _duplicates, _failures, _quaternions, _executed)
+    return [sentence for check in (*about_values, *about_episodes) for sentence in check(data)]
+
+
+def find_outliers(data: EpisodeData) -> list[tuple[str, str]]:
+    """For every dimension with numbers far from all others of it: name of the action or observation, and a sentence."""
+    found = []
+    for name, flat in _flat(data):
+        if not np.isfinite(flat).all():
+            continue
+        for n in np.flatnonzero((far := outliers(flat)).any(axis=0)):
+            rows = np.flatnonzero(far[:, n])
+            low, high = (edge[0] for edge in full_range(flat[~far[:, n]][:, [n]]))
+            first = f"{flat[rows[0], n]:.6g} at {data.place(int(rows[0]))} ({len(rows)} such numbers)"
+            sentence = f"{name}: dimension {n} is {first}, all others are in [{low:.6g}, {high:.6g}]: an outlier?"
+            found.append((name, sentence))
+    return found
 
 
 def quaternion_columns(key: str, values: np.ndarray) -> list[int]:
@@ -39,10 +58,8 @@ def quaternion_columns(key: str, values: np.ndarray) -> list[int]:
     return columns
 
 
-def at_limit(action: np.ndarray, low: float, high: float) -> np.ndarray:
-    """(N, Da) -> (Da,) share of steps at either end of [low, high]; zeros if the range is not finite."""
-    if not np.isfinite(high - low):
-        return np.zeros(action.shape[1])
+def at_limit(action: np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -> np.ndarray:
+    """(N, Da) -> (Da,) share of steps at either end of [low, high], numbers or (Da,)."""
     slack = AT_LIMIT * (high - low)
     return ((action <= low + slack) | (action >= high - slack)).mean(0)
 
@@ -63,6 +80,30 @@ def _bad_numbers(data: EpisodeData):
         yield f"training would refuse this file: {error}"
 
 
+def _outliers(data: EpisodeData):
+    return [sentence for _, sentence in find_outliers(data)]
+
+
+def _flat(data: EpisodeData):
+    """Name and numbers (N, D) of the action and of all observations but images."""
+    arrays = {"action": data.action} | {k: v for k, v in data.obs.items() if not is_image(v)}
+    return [(name, values.reshape(len(values), -1)) for name, values in arrays.items()]
+
+
+def _units(data: EpisodeData):
+    for name, flat in _flat(data):
+        spans = np.ptp(np.where(outliers(flat), np.nan_to_num(flat).mean(axis=0), flat), axis=0)
+        moving = np.flatnonzero(spans > CONSTANT)
+        if len(moving) < 2 or not np.isfinite(spans).all():
+            continue
+        widest, least = moving[np.argmax(spans[moving])], moving[np.argmin(spans[moving])]
+        if spans[widest] > UNITS_APART * spans[least]:
+            yield (
+                f"{name}: dimension {widest} spans {spans[widest]:.4g} and dimension {least} {spans[least]:.4g}: "
+                "several units in one array?"
+            )
+
+
 def _constants(data: EpisodeData):
     for name, values in {**{k: v for k, v in data.obs.items() if v.ndim <= 3}, "action": data.action}.items():
         flat = values.reshape(len(values), -1)
@@ -73,7 +114,10 @@ def _constants(data: EpisodeData):
 
 
 def _saturation(data: EpisodeData):
-    share = at_limit(data.action, data.spec.action.low, data.spec.action.high)
+    low, high = data.spec.action.low, data.spec.action.high
+    if not np.isfinite(high - low):
+        return
+    share = at_limit(data.action, low, high)
     for n in np.flatnonzero(share > SATURATED):
         if not is_switch(data.action[:, n]):
             yield f"action: dimension {n} is at a limit of its range in {share[n]:.0%} of the steps"
@@ -130,4 +174,8 @@ def _executed(data: EpisodeData):
     changed = (np.abs(difference) > CONSTANT).any(1).mean()
     if changed:
         rms = ", ".join(f"{value:.3f}" for value in np.sqrt((difference**2).mean(0)))
-        yield f"executed differs from action in {changed:.0%} of the steps (noise while recording), RMS [{rms}]"
+        disturbed = disturbed_steps(data).mean()
+        yield (
+            f"executed differs from action in {changed:.0%} of the steps, RMS [{rms}]; in {disturbed:.0%} it is not "
+            "even on the way to it (noise, or a stop), and labels after such a step do not count in plans from before"
+        )

@@ -1,69 +1,212 @@
-"""robomimic's HDF5: reads the official low-dim files, writes files that robomimic's SequenceDataset reads.
+"""Reads robomimic's HDF5: the official low-dim files, and those of other tools that keep its layout.
 
 data              attrs: env_args (JSON), total
 data/demo_<i>     attrs: num_samples, model_file    actions (T, Da)   obs/<key> (T, *shape)   states (T, S)
+                  rewards, dones (T,)   next_obs
 mask/<key>        names of the demos under this filter key
+
+Of every demo are read: `actions`, the numbers in `obs` (of a group in it under its path, "a/b"), `states`, and the log
+(`rewards`, `dones`, log/<name>). An array may have one row more, seen after the last action. All else is left out and
+said in `left_out`, not refused. What we write has also `actions_executed`, log/ and the attributes success and seed.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
+import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
-from ebt_policy.data.episodes import DataError, Episode, EpisodeData, check_numbers, from_episodes, with_obs_keys
-from ebt_policy.data.spec import ActionSpec, Spec
+from ebt_policy.data.episodes import DataError, Episode, EpisodeData, from_episodes, with_obs_keys
+from ebt_policy.data.hdf5 import leaves, member, open_hdf5, read
+from ebt_policy.data.spec import MEANINGS, ActionSpec, Spec
 
 # Until env_args named the version, robomimic's datasets were recorded with this release of robosuite.
 ROBOSUITE_BEFORE_ENV_VERSION = "1.2"
 ROBOSUITE_TYPE = 1  # env_args["type"] of a robosuite environment
+OUTCOMES = ("rewards", "dones")  # of every step, which robomimic's training asks for and ours does not
+ARRAYS = ("actions", "actions_executed", "states", *OUTCOMES)  # of a demo; `obs` and `log` are groups of them
+
+
+@dataclass
+class Chosen:
+    """The demos of a file that are read."""
+
+    names: list[str]  # in numerical order: demo_2 before demo_10
+    masks: dict[str, np.ndarray]  # filter key -> (E,) bool
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def read_robomimic(path: Path, filter_key: str | None = None, obs_keys: Sequence[str] | None = None) -> EpisodeData:
     """Reads demos in numerical order (demo_2 before demo_10); raises DataError as `open_episodes` says."""
-    with h5py.File(path, "r") as file:
-        return _read(file, filter_key, obs_keys)
+    with open_hdf5(path) as file:
+        chosen = choose(file, filter_key)
+        group = member(file, "data")
+        demos = [_Demo(group, name) for name in chosen.names]
+        left_out = chosen.left_out | _left_out(demos)
+        shapes = {key: shape for key, shape in demos[0].shapes.items() if all(key in demo.shapes for demo in demos)}
+        spec = with_obs_keys(_spec(group, shapes, demos[0].dim), obs_keys, left_out)
+        made_up = _attribute(group, "made_up") or []
+        log = [name for name in demos[0].log if name not in made_up and all(name in demo.log for demo in demos)]
+        states = _states(demos, left_out)
+        episodes = (demo.episode(spec, log, states) for demo in demos)
+        return from_episodes(spec, episodes, chosen.masks, left_out)
 
 
-def write_robomimic(path: str | os.PathLike, data: EpisodeData) -> None:
-    """Writes the layout above, all or nothing; an existing file is replaced.
+def choose(file: h5py.File, filter_key: str | None = None) -> Chosen:
+    """The demos under a filter key, None: all. DataError for a file without demos, or a key without one."""
+    group = member(file, "data")
+    if not isinstance(group, h5py.Group):
+        raise DataError(f"expected robomimic's group 'data', got {sorted(file) or 'an empty file'}")
+    names = sorted((n for n in group if re.fullmatch(r"demo_\d+", n)), key=lambda name: int(name.split("_")[1]))
+    if not names:
+        raise DataError("expected groups data/demo_0, data/demo_1, ..., there are no episodes")
+    chosen = Chosen(names, {}, {f"data/{n}": "not called demo_<number>" for n in group if n not in names})
+    for key in member(file, "mask") or ():
+        listed = {entry.decode() if isinstance(entry, bytes) else str(entry) for entry in read(file, f"mask/{key}")}
+        chosen.masks[key] = np.array([name in listed for name in names])
+        if absent := len(listed - set(names)):
+            chosen.left_out[f"mask/{key}"] = f"{absent} of the {len(listed)} demos that it lists are not in the file"
+    return chosen if filter_key is None else _under(chosen, filter_key)
 
-    `actions` is the label; what was executed goes into `actions_executed` where it is known. `states` has every step
-    where they were recorded, else one row, the initial state, else it is left out. `rewards` and `dones`, which
-    robomimic's training asks for, are 1 at the last step (the reward only where success is known). Success, seed and
-    our spec have no place in robomimic's layout: they are extra attributes. Floats are float64, as robomimic's are.
-    """
-    check_numbers(data)
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+def _under(chosen: Chosen, key: str) -> Chosen:
+    if key not in chosen.masks:
+        known = ", ".join(sorted(chosen.masks)) or "none"
+        raise DataError(f"expected one of the file's filter keys ({known}), got {key!r}")
+    mask = chosen.masks[key]
+    if not mask.any():
+        raise DataError(f"expected demos of this file in mask/{key}, it lists none of them: choose another filter key")
+    if f"mask/{key}" in chosen.left_out:
+        warnings.warn(f"mask/{key}: {chosen.left_out[f'mask/{key}']}", stacklevel=6)
+    names = [name for name, keep in zip(chosen.names, mask, strict=True) if keep]
+    return Chosen(names, {other: values[mask] for other, values in chosen.masks.items()}, chosen.left_out)
+
+
+class _Demo:
+    """One demo: what of it can be read, and why the rest cannot."""
+
+    def __init__(self, group: h5py.Group, name: str):
+        self.group, self.name = member(group, name), name
+        actions = member(self.group, "actions") if isinstance(self.group, h5py.Group) else None
+        if not isinstance(actions, h5py.Dataset) or not isinstance(member(self.group, "obs"), h5py.Group):
+            raise DataError(
+                f"expected {name} with 'obs' and 'actions', got {sorted(self.group)}: "
+                "extract observations first (robomimic's dataset_states_to_obs.py)"
+            )
+        if actions.ndim not in (1, 2):
+            raise DataError(f"expected actions (T, Da) in {name}, got {actions.shape}")
+        self.length, self.dim = len(actions), actions.shape[1] if actions.ndim == 2 else 1
+        if (length := self.group.attrs.get("num_samples", self.length)) != self.length:
+            raise DataError(f"expected {length} actions in {self.group.name} (num_samples), got {self.length}")
+        found = dict(leaves(self.group))
+        self.refused = {path: why for path, values in found.items() if (why := self._why_not(path, values))}
+        usable = {path: values for path, values in found.items() if path not in self.refused}
+        self.shapes = {p.removeprefix("obs/"): v.shape[1:] or (1,) for p, v in usable.items() if p.startswith("obs/")}
+        self.log = {p.removeprefix("log/"): p for p in usable if p in OUTCOMES or p.startswith("log/")}
+        self.states = usable["states"].shape if "states" in usable else None
+
+    def _why_not(self, path: str, values: h5py.Dataset | str) -> str:
+        """Why an array is not read, or ""."""
+        top = path.split("/")[0]
+        if isinstance(values, str):
+            return values
+        if top not in (*ARRAYS, "obs", "log"):
+            return "nothing learns from it"
+        if top in ARRAYS and path != top:
+            return "a group of arrays, expected one array"
+        if top != "log" and values.dtype.kind not in "biuf":
+            return "text" if h5py.check_string_dtype(values.dtype) else f"of type {values.dtype}"
+        rows = len(values) if values.ndim else 0
+        if rows not in (self.length, self.length + 1, 1 if path == "states" else self.length):
+            return f"{rows} rows for {self.length} actions"
+        return ""
+
+    def episode(self, spec: Spec, log: Sequence[str], states: str | None) -> Episode:
+        success, seed = (self.group.attrs.get(name) for name in ("success", "seed"))
+        recorded = None if states is None else self._rows("states")
+        return Episode(
+            obs={key: self._rows(f"obs/{key}") for key in spec.obs},
+            action=self._rows("actions").reshape(self.length, self.dim),
+            executed=self._rows("actions_executed") if "actions_executed" in self.group else None,
+            initial_state=None if recorded is None else recorded[0],
+            success=None if success is None else bool(success),
+            seed=None if seed is None else int(seed),
+            states=recorded if states == "every" else None,
+            model_xml=self.group.attrs.get("model_file"),
+            log={name: _text_or_numbers(self._rows(self.log[name])) for name in log},
+        )
+
+    def _rows(self, path: str) -> np.ndarray:
+        """Without what was seen after the last action."""
+        return read(self.group, path)[: self.length]
+
+
+def _left_out(demos: Sequence[_Demo]) -> dict[str, str]:
+    """What is not read -> why; of a group that nothing is read of, only its name."""
+    said: dict[str, str] = {}
+    for demo in demos:
+        for path, why in demo.refused.items():
+            said.setdefault(path if path.startswith(("obs/", "log/")) else path.split("/")[0], why)
+        for key in demos[0].shapes.keys() - demo.shapes.keys():
+            said.setdefault(f"obs/{key}", f"not in {demo.name}")
+        for key in demo.shapes.keys() - demos[0].shapes.keys():
+            said.setdefault(f"obs/{key}", f"not in {demos[0].name}")
+        if demo.states is not None and demo.states[0] == demo.length + 1:
+            said.setdefault("states[-1]", "the state after the last action")
+    return said
+
+
+def _states(demos: Sequence[_Demo], left_out: dict[str, str]) -> str | None:
+    """Whether states are read of `every` step or the `first`; None: not in all demos, or not of one size."""
+    shapes = [demo.states for demo in demos]
+    if None in shapes:
+        if any(shapes):
+            left_out.setdefault("states", "not in every demo")
+        return None
+    if len({shape[1:] for shape in shapes}) > 1:
+        left_out.setdefault("states", "of several sizes: the demos have other models")
+        return None
+    every = all(shape[0] >= demo.length for shape, demo in zip(shapes, demos, strict=True))
+    return "every" if every else "first"
+
+
+def _text_or_numbers(values: np.ndarray) -> np.ndarray:
+    """Texts as numpy's own."""
+    return np.array([text.decode() for text in values]) if values.dtype.kind == "O" else values
+
+
+def _attribute(group: h5py.Group, name: str) -> Any:
+    """An attribute that holds JSON; None if there is none."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(partial, "w") as file:
-            group = file.create_group("data")
-            group.attrs["env_args"] = json.dumps(_env_args(data.spec))
-            group.attrs["total"] = int(data.ends[-1])
-            group.attrs["spec"] = json.dumps(data.spec.to_dict())
-            for i in range(len(data)):
-                _write_demo(group.create_group(f"demo_{i}"), data.episode(i))
-            for key, chosen in data.masks.items():
-                file[f"mask/{key}"] = np.array([f"demo_{i}" for i in np.flatnonzero(chosen)], dtype="S")
-        os.replace(partial, path)
-    except OSError as error:
-        raise DataError(f"could not write {path}: {error}; nothing was changed there") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+        return json.loads(group.attrs.get(name, "null"))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise DataError(f"expected JSON in the attribute {name!r} of 'data', got {error!r}") from error
+
+
+def _spec(group: h5py.Group, shapes: dict[str, tuple[int, ...]], dim: int) -> Spec:
+    """What the file says of its numbers: in our own words if we wrote it, else by env_args."""
+    told = _attribute(group, "spec")
+    if told is None:
+        return infer_spec(_attribute(group, "env_args") or {}, shapes, dim)
+    try:
+        spec = Spec.from_dict(told)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"expected a complete spec in the attributes of 'data', got {error!r}") from error
+    in_order = sorted(shapes, key=lambda key: list(spec.obs).index(key) if key in spec.obs else len(spec.obs))
+    return replace(spec, obs={key: shapes[key] for key in in_order})
 
 
 def infer_spec(env_args: Mapping, obs: dict[str, tuple[int, ...]], action_dim: int) -> Spec:
     """What robomimic's env_args say about observations of these shapes and actions; unknown stays "unknown"."""
+    if not isinstance(env_args, Mapping) or not isinstance(env_args.get("env_kwargs") or {}, Mapping):
+        raise DataError(f"expected env_args and env_kwargs as JSON objects, got {str(env_args)[:60]!r}")
     kwargs = env_args.get("env_kwargs") or {}
     simulator = {}
     if env_args.get("type") == ROBOSUITE_TYPE:
@@ -71,114 +214,14 @@ def infer_spec(env_args: Mapping, obs: dict[str, tuple[int, ...]], action_dim: i
     hz = kwargs.get("control_freq")
     return Spec(
         obs=obs,
-        action=_action_spec(_arm_controller(kwargs.get("controller_configs")), action_dim),
+        action=_action_spec(arm_controller(kwargs.get("controller_configs")), action_dim),
         hz=None if hz is None else float(hz),
         env_args=dict(env_args),
         simulator=simulator,
     )
 
 
-def _read(file: h5py.File, filter_key: str | None, obs_keys: Sequence[str] | None) -> EpisodeData:
-    if "data" not in file:
-        raise DataError(f"expected robomimic's group 'data', got {sorted(file) or 'an empty file'}")
-    group = file["data"]
-    names = sorted((n for n in group if re.fullmatch(r"demo_\d+", n)), key=lambda name: int(name.split("_")[1]))
-    if not names:
-        raise DataError("expected groups data/demo_0, data/demo_1, ..., there are no episodes")
-    masks = {key: _mask(key, file["mask"][key], names) for key in file.get("mask", {})}
-    spec = with_obs_keys(_stored_spec(group, names[0]), obs_keys)
-    if filter_key is not None and filter_key not in masks:
-        known = ", ".join(sorted(masks)) or "none"
-        raise DataError(f"expected one of the file's filter keys ({known}), got {filter_key!r}")
-    chosen = np.ones(len(names), bool) if filter_key is None else masks[filter_key]
-    every_step = all(_has_every_state(group[name]) for name in names)
-    episodes = (_read_demo(group[n], spec, every_step) for n, keep in zip(names, chosen, strict=True) if keep)
-    return from_episodes(spec, episodes, {key: mask[chosen] for key, mask in masks.items()})
-
-
-def _mask(key: str, entries: h5py.Dataset, names: list[str]) -> np.ndarray:
-    """(E,) bool from a list of demo names."""
-    listed = {entry.decode() if isinstance(entry, bytes) else str(entry) for entry in entries[()]}
-    unknown = sorted(listed - set(names))
-    if unknown:
-        raise DataError(f"expected mask/{key} to list demos of this file, got {unknown[0]!r}")
-    return np.array([name in listed for name in names])
-
-
-def _stored_spec(group: h5py.Group, first: str) -> Spec:
-    demo = group[first]
-    if "obs" not in demo or "actions" not in demo:
-        raise DataError(
-            f"expected {first} with 'obs' and 'actions', got {sorted(demo)}: "
-            "extract observations first (robomimic's dataset_states_to_obs.py)"
-        )
-    try:
-        env_args = json.loads(group.attrs.get("env_args", "{}"))
-        written_by_us = json.loads(group.attrs.get("spec", "null"))
-        stored = None if written_by_us is None else Spec.from_dict(written_by_us)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise DataError(f"expected JSON in the attributes of 'data', got {error!r}") from error
-    shapes = {key: tuple(values.shape[1:]) for key, values in demo["obs"].items()}
-    if demo["actions"].ndim != 2:
-        raise DataError(f"expected actions (T, Da) in {first}, got {demo['actions'].shape}")
-    if stored is None:
-        return infer_spec(env_args, shapes, demo["actions"].shape[1])
-    in_order = sorted(shapes, key=lambda key: list(stored.obs).index(key) if key in stored.obs else len(stored.obs))
-    return replace(stored, obs={key: shapes[key] for key in in_order})
-
-
-def _has_every_state(demo: h5py.Group) -> bool:
-    return "states" in demo and "actions" in demo and len(demo["states"]) == len(demo["actions"])
-
-
-def _read_demo(demo: h5py.Group, spec: Spec, every_step: bool) -> Episode:
-    missing = [key for key in spec.obs if f"obs/{key}" not in demo] + ["actions"] * ("actions" not in demo)
-    if missing:
-        raise DataError(f"expected {missing} in {demo.name}, they are missing")
-    length = demo.attrs.get("num_samples", len(demo["actions"]))
-    if length != len(demo["actions"]):
-        raise DataError(f"expected {length} actions in {demo.name} (num_samples), got {len(demo['actions'])}")
-    states = demo["states"][()] if "states" in demo else None
-    if states is not None and len(states) not in (1, length):
-        raise DataError(f"expected {length} states in {demo.name}, got {len(states)}")
-    success, seed = demo.attrs.get("success"), demo.attrs.get("seed")
-    return Episode(
-        obs={key: demo[f"obs/{key}"][()] for key in spec.obs},
-        action=demo["actions"][()],
-        executed=demo["actions_executed"][()] if "actions_executed" in demo else None,
-        initial_state=None if states is None else states[0],
-        success=None if success is None else bool(success),
-        seed=None if seed is None else int(seed),
-        states=states if every_step else None,
-        model_xml=demo.attrs.get("model_file"),
-    )
-
-
-def _write_demo(demo: h5py.Group, episode: Episode):
-    last = np.arange(len(episode)) == len(episode) - 1
-    arrays = {f"obs/{key}": v if v.dtype == np.uint8 else v.astype(np.float64) for key, v in episode.obs.items()}
-    arrays["actions"] = episode.action.astype(np.float64)
-    arrays["rewards"] = (last & bool(episode.success)).astype(np.float64)
-    arrays["dones"] = last.astype(np.int64)
-    if episode.executed is not None:
-        arrays["actions_executed"] = episode.executed.astype(np.float64)
-    if episode.states is not None:
-        arrays["states"] = episode.states
-    elif episode.initial_state is not None:
-        arrays["states"] = episode.initial_state[None]
-    for name, values in arrays.items():
-        demo.create_dataset(name, data=values, fletcher32=True)  # a checksum: damage is noticed on reading
-    attributes = {"success": episode.success, "seed": episode.seed, "model_file": episode.model_xml}
-    demo.attrs.update({name: value for name, value in attributes.items() if value is not None})
-    demo.attrs["num_samples"] = len(episode)
-
-
-def _env_args(spec: Spec) -> dict:
-    """robomimic's own tools expect these three names to exist."""
-    return {"env_name": "unknown", "type": ROBOSUITE_TYPE, "env_kwargs": {}} | spec.env_args
-
-
-def _arm_controller(configs: Mapping | None) -> Mapping:
+def arm_controller(configs: Mapping | None) -> Mapping:
     """The (first) arm's part of controller_configs: the whole of it until robosuite 1.4, nested since 1.5."""
     if isinstance(configs, Sequence) and not isinstance(configs, str):
         configs = configs[0] if configs else None
@@ -193,7 +236,7 @@ def _action_spec(controller: Mapping, dim: int) -> ActionSpec:
     kind = controller.get("type", "")
     frame = "eef" if kind.startswith(("OSC", "IK")) else "joint" if kind.startswith("JOINT") else "unknown"
     if "input_type" in controller:  # since robosuite 1.5, which ignores control_delta
-        mode = controller["input_type"]
+        mode = controller["input_type"] if controller["input_type"] in MEANINGS["mode"] else "unknown"
     else:
         mode = {True: "delta", False: "absolute", None: "unknown"}[controller.get("control_delta")]
     rotation = {"OSC_POSE": "axis_angle", "OSC_POSITION": "none"}.get(kind, "unknown")

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import h5py
 import numcodecs
@@ -24,9 +26,18 @@ import numpy as np
 import zarr
 
 from ebt_policy.data import diffusion_policy, robomimic
-from ebt_policy.data.episodes import DataError, Episode, EpisodeData, check_numbers, from_episodes, with_obs_keys
+from ebt_policy.data.episodes import (
+    DataError,
+    Episode,
+    EpisodeData,
+    as_observation,
+    check_numbers,
+    from_episodes,
+    with_obs_keys,
+)
+from ebt_policy.data.foreign import check_size
 from ebt_policy.data.spec import Spec
-from ebt_policy.data.zarr_array import read_array
+from ebt_policy.data.zarr_array import array_paths, read_array
 
 __all__ = [
     "DataError",
@@ -44,8 +55,8 @@ __all__ = [
 FORMAT, VERSION = "ebt_policy.episodes", 1
 CHUNK_BYTES = 4 << 20
 DAMAGE = (  # what the libraries raise over damaged bytes
-    *(OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError, AttributeError),
-    *(zipfile.BadZipFile, zlib.error),
+    *(OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError),
+    *(AssertionError, MemoryError, struct.error, zipfile.BadZipFile, zlib.error, zarr.errors.MetadataError),
 )
 COMPRESSOR = numcodecs.Blosc("zstd", clevel=7, shuffle=numcodecs.Blosc.SHUFFLE)
 
@@ -109,32 +120,45 @@ def check_appendable(data: EpisodeData, spec: Spec, like: Episode) -> None:
 
 
 def open_episodes(
-    path: str | os.PathLike, filter_key: str | None = None, obs_keys: Sequence[str] | None = None
+    path: str | os.PathLike,
+    filter_key: str | None = None,
+    obs_keys: Sequence[str] | None = None,
+    *,
+    hz: float | None = None,
+    action: Mapping[str, Any] | None = None,
 ) -> EpisodeData:
     """Reads a whole file into memory: our store, robomimic HDF5 or diffusion_policy zarr (folder or zip).
 
     `filter_key` keeps only the episodes under that name (robomimic's mask/<name>); `obs_keys` reads only these
-    observations, in this order. Raises DataError for a file that is missing, damaged, in another format or without
-    episodes, for an unknown key, for numbers that are not finite and for actions outside of the stated range.
+    observations, in this order; `hz` and `action` state what the file does not say, as `Spec.stating` has it. Raises
+    DataError for a file that is missing, damaged, in another format or without episodes, for an unknown key, for
+    numbers that are not finite and for actions outside of the stated range.
     """
-    data = read_episodes(path, filter_key, obs_keys)
+    data = read_episodes(path, filter_key, obs_keys, hz=hz, action=action)
     with _naming(Path(path)):
         check_numbers(data)
     return data
 
 
 def read_episodes(
-    path: str | os.PathLike, filter_key: str | None = None, obs_keys: Sequence[str] | None = None
+    path: str | os.PathLike,
+    filter_key: str | None = None,
+    obs_keys: Sequence[str] | None = None,
+    *,
+    hz: float | None = None,
+    action: Mapping[str, Any] | None = None,
 ) -> EpisodeData:
     """`open_episodes` without `check_numbers`: to look at a file whose numbers may be bad."""
     path = Path(path)
     layout = format_of(path)
     with _naming(path):
         if layout == "robomimic":
-            return robomimic.read_robomimic(path, filter_key, obs_keys)
-        read = _read_store if layout == "ebt_policy" else diffusion_policy.read_diffusion_policy
-        with _zarr_root(path) as root:
-            return read(root, filter_key, obs_keys)
+            data = robomimic.read_robomimic(path, filter_key, obs_keys)
+        else:
+            reader = _read_store if layout == "ebt_policy" else diffusion_policy.read_diffusion_policy
+            with _zarr_root(path) as root:
+                data = reader(root, filter_key, obs_keys)
+    return data if hz is None and not action else replace(data, spec=data.spec.stating(hz, action))
 
 
 def format_of(path: str | os.PathLike) -> Literal["ebt_policy", "robomimic", "diffusion_policy"]:
@@ -159,6 +183,8 @@ def _naming(path: Path):
         yield
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
+    except PermissionError as error:
+        raise DataError(f"{path}: expected a file that may be read, it may not: change its permissions") from error
     except DAMAGE as error:
         raise DataError(
             f"{path}: expected a complete file, got {type(error).__name__}: {error}: copy or record it again"
@@ -167,7 +193,6 @@ def _naming(path: Path):
 
 def _write_group(store, data: EpisodeData):
     root = zarr.group(store)
-    attributes = {"format": FORMAT, "version": VERSION, "spec": data.spec.to_dict(), "content_hash": data.content_hash}
     attributes = {"format": FORMAT, "version": VERSION, "spec": data.spec.to_dict(), "content_hash": data.content_hash}
     root.attrs.put(attributes | {"obs_keys": list(data.spec.obs)})  # in order: zarr sorts the keys of attributes
     for name, values in data.arrays().items():
@@ -183,6 +208,8 @@ def _write_group(store, data: EpisodeData):
 @contextmanager
 def _zarr_root(path: Path):
     """The root group, read only; DataError if there is none."""
+    if path.is_file():
+        _check_zip(path)
     with zarr.DirectoryStore(str(path)) if path.is_dir() else zarr.ZipStore(path, mode="r") as store:
         try:
             root = zarr.open_group(store, mode="r")
@@ -191,11 +218,18 @@ def _zarr_root(path: Path):
         yield root
 
 
+def _check_zip(path: Path) -> None:
+    """DataError if an entry would grow without bound when it is unpacked."""
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            check_size(entry.filename, entry.file_size, entry.compress_size)
+
+
 def _zarr_format(path: Path) -> Literal["ebt_policy", "diffusion_policy"]:
     with _zarr_root(path) as root:
         if root.attrs.get("format") == FORMAT:
             return "ebt_policy"
-        if "data" in root and "meta/episode_ends" in root:
+        if "data" in root and "meta/episode_ends/.zarray" in root.store:
             return "diffusion_policy"
         raise DataError(
             f"expected our store (attribute format={FORMAT!r}) or diffusion_policy's layout (data/, "
@@ -212,7 +246,7 @@ def _read_store(root: zarr.Group, filter_key: str | None, obs_keys: Sequence[str
     except (KeyError, TypeError) as error:
         raise DataError(f"expected a complete spec in the attributes, got {error!r}") from error
     names = ("executed", "initial_state", "success", "seed", "states", "model_xml")
-    optional = {name: read_array(root, name) for name in names if name in root}
+    optional = {name: read_array(root, name) for name in names if f"{name}/.zarray" in root.store}
     if "model_xml" in optional:
         optional["model_xml"] = tuple(str(xml) for xml in optional["model_xml"])
     data = EpisodeData(
@@ -220,11 +254,19 @@ def _read_store(root: zarr.Group, filter_key: str | None, obs_keys: Sequence[str
         obs={key: read_array(root, f"obs/{key}") for key in spec.obs},
         action=read_array(root, "action"),
         ends=read_array(root, "episode_ends"),
-        masks={key: read_array(root, f"mask/{key}") for key in root["mask"].array_keys()} if "mask" in root else {},
-        log={name: read_array(root, f"log/{name}") for name in root["log"].array_keys()} if "log" in root else {},
+        masks={key: read_array(root, f"mask/{key}") for key in array_paths(root, "mask")},
+        log={name: read_array(root, f"log/{name}") for name in array_paths(root, "log")},
         **optional,
     )
     stored = root.attrs.get("content_hash")
     if obs_keys is None and data.content_hash != stored:
         raise DataError(f"expected content hash {stored}, got {data.content_hash}: the file was damaged or edited")
+    data = _typed(data)
     return data if filter_key is None else data.filtered(filter_key)
+
+
+def _typed(data: EpisodeData) -> EpisodeData:
+    """With observations as they are read today: stores once kept vectors of bytes, and one number a step as (N,)."""
+    obs = {key: as_observation(values, f"obs/{key}") for key, values in data.obs.items()}
+    shapes = {key: values.shape[1:] for key, values in obs.items()}
+    return replace(data, obs=obs, spec=replace(data.spec, obs=shapes))

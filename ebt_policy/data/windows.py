@@ -5,8 +5,8 @@
 Step t of an episode gives one window: observations t-To+1 .. t, actions t-To+1 .. t-To+Tp. Steps before the first
 repeat the first, steps after the last repeat the last, as in robomimic and Diffusion Policy.
 
-Where the executed action differs from the recorded label, the demonstrator was disturbed, and the labels from then on
-answer something that could not be seen at step t. `foreseen` marks the others: those that a plan made at t can match.
+Where the demonstrator was disturbed (see `disturbed`), the labels from then on answer something that could not be seen
+at step t. `foreseen` marks the others: those that a plan made at t can match.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ebt_policy.data.disturbed import disturbed_steps
 from ebt_policy.data.episodes import EpisodeData
 
 
@@ -69,8 +70,6 @@ class WindowDataset:
 
 
 def _disturbances_before(data: EpisodeData) -> Tensor:
-    """(N,) how many steps before each one, over all episodes, were executed otherwise than recorded."""
-    if data.executed is None:
-        return torch.zeros(len(data.action), dtype=torch.long)
-    disturbed = torch.from_numpy((data.executed != data.action).any(axis=1)).long()
+    """(N,) how many steps before each one, over all episodes, were disturbed."""
+    disturbed = torch.from_numpy(disturbed_steps(data)).long()
     return disturbed.cumsum(0) - disturbed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import time
 from dataclasses import fields
 
@@ -34,7 +35,7 @@ class LocalPlanner:
                 f"expected continuity in [0, 1), got {continuity}: a unit step on more overshoots, and plans diverge"
             )
         if policy.spec.hz is None:
-            raise ValueError("expected a policy whose data says its rate (spec.hz), got none: convert the data with it")
+            raise ValueError("expected a policy whose data says its rate, got none: state it with policy.hz=<its Hz>")
         self.policy, self.continuity, self.warm = policy, continuity, warm
         past, horizon = policy.horizon.observe - 1, policy.horizon
         self.terms = Terms(policy.spec.to_dict(), horizon.observe, horizon.execute, horizon.predict - past, model)
@@ -53,8 +54,12 @@ class LocalPlanner:
             chunk = self.policy.predict_action(obs, self._generator, **self._joining(request.tail))
         except (KeyError, ValueError) as error:
             raise PlanError(f"the observations do not fit the policy: {error.args[0]}") from error
+        if not chunk.finite.all():
+            raise PlanError("the plan or its energy is not finite: the sampler diverged, lower its step size")
         actions = chunk.plan[0, self.policy.horizon.observe - 1 :].float().cpu().numpy()  # (n, Da)
         energy = None if chunk.score is None else float(chunk.score()[0])
+        if energy is not None and not math.isfinite(energy):
+            raise PlanError(f"the energy of the plan is {energy}: the sampler diverged, lower its step size")
         norm = None if chunk.grad_norm is None else float(chunk.grad_norm[0])
         steps = int(chunk.steps[0])
         seconds = time.perf_counter() - start  # with the energy's, which the reply waits for

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from ebt_policy.data.normalizer import Limits
+from ebt_policy.data.ranges import full_range
 from ebt_policy.data.spec import Spec
 
 
@@ -27,14 +28,15 @@ class RelativePlans(nn.Module):
         if spec.obs.get(key) != (spec.action.dim,) or spec.action.mode != "absolute":
             raise ValueError(
                 f"expected absolute actions and an observation of their {spec.action.dim} dimensions as the origin of "
-                f"plans, got {spec.action.mode} actions and {key} of shape {spec.obs.get(key)}: set task.origin=null"
+                f"plans, got {spec.action.mode} actions and {key} of shape {spec.obs.get(key)}: set task.origin=null, "
+                "or where the file cannot say so, state task.action={mode: absolute}"
             )
         self.key, self.scale = key, scale
         self.limits = Limits((predict, spec.action.dim))
 
     def fit(self, obs: Mapping[str, Tensor], plans: Tensor) -> None:
         """Sets the limits to those of plans (N, Tp, Da) under obs[k] (N, To, *shape)."""
-        self.limits.fit((plans - self._origin(obs)).numpy())
+        self.limits.fit(*full_range((plans - self._origin(obs)).numpy()))
 
     def forward(self, plan: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
         """plan (B, Tp, Da) and obs[k] (B, To, *shape) in env units -> (B, Tp, Da) in [-1, 1]."""

@@ -7,7 +7,7 @@ import zarr
 from demo_samples import make_episode
 
 from ebt_policy.data.episodes import DataError, Episode, from_episodes
-from ebt_policy.data.robomimic import write_robomimic
+from ebt_policy.data.robomimic_write import write_robomimic
 from ebt_policy.data.store import open_episodes, write_data, write_store
 
 ATTRIBUTES = ("seed", "success")

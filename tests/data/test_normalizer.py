@@ -37,8 +37,8 @@ def test_unaction_inverts_action(data):
 def test_a_known_range_is_mapped_as_by_hand():
     values = np.array([[0.0, 100.0], [1.0, 300.0], [2.0, 500.0]])
     normalizer = fitted(one_episode({"x": values}, values))
-    wide = torch.tensor([4.0, 400.0])  # the first dimension's range, 2, counts as 1 % of the second's, 400
-    torch.testing.assert_close(normalizer.obs({"x": wide})["x"], torch.tensor([1.5, 0.5]))
+    wide = torch.tensor([4.0, 400.0])
+    torch.testing.assert_close(normalizer.obs({"x": wide})["x"], torch.tensor([3.0, 0.5]))
     torch.testing.assert_close(normalizer.unaction(torch.tensor([0.0, 1.0])), torch.tensor([1.0, 500.0]))
 
 
@@ -54,10 +54,47 @@ def test_noise_in_a_constant_dimension_is_not_blown_up():
     assert normalizer.obs({"x": torch.tensor([0.0, 0.8, 3.005])})["x"][2].item() == pytest.approx(1.0, abs=1e-3)
 
 
-def test_the_floor_grows_with_the_widest_dimension_of_the_key():
-    values = np.stack([np.linspace(0, 512, 9), np.linspace(0, 0.5, 9)], 1)  # pixels: half a pixel is noise
+def test_a_gripper_of_850_leaves_the_metres_beside_it_their_range():
+    rng = np.random.default_rng(0)
+    values = np.column_stack([rng.uniform(-0.1, 0.1, (50, 3)), rng.choice([0.0, 850.0], 50)])
     normalizer = fitted(one_episode({"x": values}, values))
-    torch.testing.assert_close(normalizer.get_submodule("obs/x").half_range, torch.tensor([256.0, 2.56]))
+    for got in (normalizer.obs({"x": torch.from_numpy(values)})["x"], normalizer.action(torch.from_numpy(values))):
+        torch.testing.assert_close(got.amax(0), torch.ones(4, dtype=got.dtype))
+        torch.testing.assert_close(got.amin(0), -torch.ones(4, dtype=got.dtype))
+
+
+def test_the_floor_grows_with_the_numbers_of_the_dimension_itself():
+    values = np.stack([400 + np.linspace(0, 0.02, 9), np.linspace(0, 0.02, 9)], 1)  # mm: 0.02 of 400 is noise
+    limits = fitted(one_episode({"x": values}, values)).get_submodule("obs/x")
+    torch.testing.assert_close(limits.half_range, torch.tensor([0.20001, 0.01]))
+
+
+def test_one_spike_does_not_blind_a_dimension():
+    values = np.random.default_rng(0).uniform(-0.1, 0.1, (400, 2))
+    values[17, 0] = 1000
+    normalizer = fitted(one_episode({"x": values}, np.clip(values, -1, 1)))
+    got = normalizer.obs({"x": torch.from_numpy(values)})["x"]
+    assert got[:, 0].abs().sort().values[-2] > 0.95 and got[17, 0] > 1000
+
+
+def test_a_switch_that_is_thrown_once_keeps_its_range():
+    values = np.zeros((400, 1))
+    values[17] = 1
+    limits = fitted(one_episode({"x": values}, values)).get_submodule("obs/x")
+    assert limits.center.item() == limits.half_range.item() == 0.5
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, bool, np.int64, np.float64])
+def test_what_is_no_image_has_the_range_of_its_numbers_whatever_its_type(dtype):
+    values = np.eye(3)[np.arange(30) % 3].astype(dtype)  # one of three tasks
+    normalizer = fitted(data := one_episode({"task": values}, np.ones((30, 2))))
+    got = normalizer.obs({"task": torch.from_numpy(data.obs["task"])})["task"]
+    assert sorted(set(got.ravel().tolist())) == [-1.0, 1.0]
+
+
+def test_keys_that_would_share_a_range_are_refused():
+    with pytest.raises(ValueError, match="differ in more than a dot"):
+        Normalizer(Spec({"a.b": (1,), "a_b": (1,)}, ActionSpec(1)))
 
 
 def test_an_image_has_one_range():

@@ -100,6 +100,25 @@ def test_failures_and_noise_are_told(spec):
     assert any(s.startswith("executed differs from action in 100% of the steps") for s in found)
 
 
+def test_a_spike_is_named_with_its_place():
+    pos = plain()[2].obs["pos"].copy()
+    pos[7, 1] = 1000
+    (found,) = oddities(change(plain(), 2, pos=pos))
+    assert found.startswith("pos: dimension 1 is 1000 at episode 2, step 7 (1 such numbers), all others are in [-")
+
+
+def test_several_units_in_one_array_are_named():
+    episodes = [replace(e, obs=e.obs | {"pos": e.obs["pos"] * [0.01, 0.01, 850]}) for e in plain()]
+    (found,) = oddities(episodes)
+    assert found.startswith("pos: dimension 2 spans") and found.endswith("several units in one array?")
+
+
+def test_an_unknown_range_has_no_limits_to_be_at():
+    episodes = [replace(e, action=np.sign(e.action)) for e in plain()]
+    spec = Spec({"pos": (3,), "quat": (4,)}, ActionSpec(2, low=-np.inf, high=np.inf))
+    assert not [s for s in find_oddities(from_episodes(spec, episodes)) if "limit" in s]
+
+
 @pytest.mark.parametrize("length", [1, 2])
 def test_the_shortest_data_sets_do_not_break_it(spec, length):
     find_oddities(from_episodes(spec, [make_episode(np.random.default_rng(0), length)]))

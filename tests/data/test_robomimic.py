@@ -8,7 +8,8 @@ import pytest
 from demo_samples import ENV_ARGS, SHAPES
 
 from ebt_policy.data.episodes import Episode, from_episodes
-from ebt_policy.data.robomimic import infer_spec, write_robomimic
+from ebt_policy.data.robomimic import infer_spec
+from ebt_policy.data.robomimic_write import write_robomimic
 from ebt_policy.data.spec import ActionSpec
 from ebt_policy.data.store import open_episodes
 from ebt_policy.data.windows import WindowDataset

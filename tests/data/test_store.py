@@ -86,7 +86,7 @@ def test_only_the_observations_asked_for_are_read_in_the_order_asked(tmp_path, d
     write_data(tmp_path / "a.zarr.zip", data)
     read = open_episodes(tmp_path / "a.zarr.zip", obs_keys=["object", "robot0_eef_pos"])
     assert list(read.obs) == list(read.spec.obs) == ["object", "robot0_eef_pos"]
-    with pytest.raises(DataError, match=r"expected observation keys among .*'object'.*, got \['cube'\]"):
+    with pytest.raises(DataError, match=r"expected observation keys among .*'object'.*, got cube"):
         open_episodes(tmp_path / "a.zarr.zip", obs_keys=["cube"])
 
 
@@ -164,7 +164,7 @@ def test_a_pickle_in_a_file_is_never_loaded(tmp_path, data):
     root = zarr.open_group(str(tmp_path / "a.zarr"))
     bombs = np.array([Bomb(), Bomb()], dtype=object)
     root.create_dataset("model_xml", data=bombs, object_codec=numcodecs.Pickle())
-    with pytest.raises(DataError, match="'model_xml' is pickled"):
+    with pytest.raises(DataError, match="'model_xml' cannot be read: it is pickled"):
         open_episodes(tmp_path / "a.zarr")
     assert not (tmp_path / "exploded").exists()
 
