@@ -10,13 +10,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ebt_policy.typed import as_typed
+
 CONFIGS = Path(__file__).parents[1] / "configs"
 MENDABLE = (ValueError, KeyError, OSError, FloatingPointError, RuntimeError, ImportError)
 
 
 def explain(config: str, purpose: str) -> None:
-    """Answer --help, if asked for, with the YAML files that a script reads: their comments say what values mean."""
+    """Answer --help, if asked for, with the YAML files that a script reads: their comments say what values mean. What
+    was typed is else made readable for hydra, see `typed`."""
     if not {"--help", "-h"} & set(sys.argv):
+        try:
+            sys.argv[1:] = as_typed(sys.argv[1:])
+        except ValueError as error:
+            sys.exit(str(error))
         return
     top = (CONFIGS / f"{config}.yaml").read_text()
     shared = [(CONFIGS / f"{name}.yaml").read_text() for name in re.findall(r"^  - ([a-z]\w*)$", top, re.MULTILINE)]
@@ -44,7 +51,9 @@ def leave_on_signals() -> None:
 
 
 def fail_cleanly(main: Callable) -> Callable:
-    """Decorate a script's main; set EBT_TRACEBACK=1 to see where an error came from."""
+    """Decorate a script's main: it ends with one line instead of a traceback after Ctrl-C and after an error that can be
+    mended. Set EBT_TRACEBACK=1 to see where it came from.
+    """
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs):
@@ -52,6 +61,9 @@ def fail_cleanly(main: Callable) -> Callable:
             return main(*args, **kwargs)
         try:
             return main(*args, **kwargs)
+        except KeyboardInterrupt:
+            sys.stderr.write("stopped\n")
+            sys.exit(128 + signal.SIGINT)
         except MENDABLE as error:
             text = error.args[0] if isinstance(error, KeyError) and error.args else error
             sys.exit(f"{type(error).__name__}: {text}")

@@ -14,6 +14,7 @@ from ebt_policy.cli import fail_cleanly
 from ebt_policy.train.evaluate import evaluate_run
 from ebt_policy.train.log import read_log
 from ebt_policy.train.run import train_run
+from ebt_policy.typed import as_typed
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -28,9 +29,9 @@ def main() -> None:
     args = parser.parse_args()
     _set_aside(args.run)
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        train = compose("train", ["experiment=demo", f"run={args.run}", f"fit.minutes={args.minutes}"])
+        train = compose("train", as_typed(["experiment=demo", f"run={args.run}", f"fit.minutes={args.minutes}"]))
         measure = [f"run={args.run}", f"out={args.run}", f"episodes={args.episodes}", f"method.steps={args.steps}"]
-        evaluation = compose("eval", measure)
+        evaluation = compose("eval", as_typed(measure))
     train_run(train)
     result, folder = evaluate_run(evaluation)
     updates = read_log(args.run / "train.jsonl")[-1]["update"]  # a busy machine makes few in these minutes

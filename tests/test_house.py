@@ -11,7 +11,7 @@ PACKAGES = sorted([*ROOT.glob("ebt_policy/**/*.py"), *ROOT.glob("envs/**/*.py")]
 SOURCES = PACKAGES + sorted([*ROOT.glob("scripts/*.py"), *ROOT.glob("tests/**/*.py")])
 THIRD_PARTY = {  # top-level module -> where it may be imported
     "torch": r"ebt_policy/(?!data/(?!normalizer|windows)|deploy/(?!planner))",
-    "hydra": r"ebt_policy/train/(build|run|evaluate)\.py",
+    "hydra": r"ebt_policy/(train/(build|run|evaluate|parts)|typed)\.py",
     "omegaconf": r"ebt_policy/train/(build|run|evaluate)\.py",
     "accelerate": r"ebt_policy/train/",
     "safetensors": r"ebt_policy/train/checkpoint\.py",
@@ -41,7 +41,8 @@ LAYERS = {  # part of ebt_policy -> the parts it may import, besides itself
     "rollout": ("tasks",),
     "train": ("core", "encoders", "data", "tasks", "rollout"),
     "deploy": ("core", "data", "tasks"),
-    "cli": (),
+    "cli": ("typed",),
+    "typed": (),
 }
 
 

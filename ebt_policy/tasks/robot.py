@@ -15,9 +15,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from ebt_policy import bounds
 from ebt_policy.core.energies import Extra, in_units
 from ebt_policy.core.model import ConditionalModel, Loss
 from ebt_policy.core.replay import ReplayBuffer
+from ebt_policy.core.transformer import MAX_TOKENS
 from ebt_policy.data.normalizer import Normalizer
 from ebt_policy.data.spec import Spec
 from ebt_policy.data.windows import Batch
@@ -32,8 +34,13 @@ class Horizon:
     execute: int = 8
 
     def __post_init__(self):
-        if min(self.observe, self.predict, self.execute) < 1:
-            raise ValueError(f"observe, predict and execute must be at least 1, got {self}")
+        for name in ("observe", "predict", "execute"):
+            bounds.whole(f"horizon.{name}", getattr(self, name), "[1, inf)")
+        if self.observe + self.predict > MAX_TOKENS:
+            raise ValueError(
+                f"horizon.predict={self.predict} beside horizon.observe={self.observe} is more than a net can read: "
+                f"set it to at most {MAX_TOKENS - self.observe}"
+            )
         if self.observe - 1 + self.execute > self.predict:
             past = self.observe - 1
             raise ValueError(
@@ -55,6 +62,13 @@ class ActionChunk:
     energies: Tensor | None = None  # (K, B) before each step; None for methods without an energy
     grad_norm: Tensor | None = None  # (B,) at the last step
     score: Callable[[], Tensor] | None = None  # -> (B,) energy of the plan; a call, as acting need not wait for it
+
+    @property
+    def finite(self) -> Tensor:
+        """(B,) bool: whether plan and energies are numbers. A plan may be finite although nothing judged it: if every
+        energy is NaN, the lowest is where the descent began."""
+        finite = self.plan.isfinite().flatten(1).all(1)
+        return finite if self.energies is None else finite & self.energies.isfinite().all(0)
 
 
 class Policy(nn.Module):
@@ -128,6 +142,7 @@ class Policy(nn.Module):
         """Energy (B,) of plans (B, Tp, Da) given obs[k] (B, To, *shape), env units; ValueError without an energy."""
         if not hasattr(self.model, "energy"):
             raise ValueError(f"expected a method with an energy, got {type(self.model).__name__}: use an EBT")
+        self._check(obs)
         return self.model.energy(self._context(obs), self._normalised(plan, obs))
 
     def complete(self, rest: Tensor) -> Tensor:
@@ -159,9 +174,14 @@ class Policy(nn.Module):
         return self.encoder(self.inputs(obs))
 
     def _check(self, obs: dict[str, Tensor]) -> None:
+        """ValueError or KeyError for observations that are missing, of another shape, or no numbers in float32."""
         for key, shape in self.spec.obs.items():
             expected = (self.horizon.observe, *shape)
             if key not in obs:
                 raise KeyError(f"the policy reads {list(self.spec.obs)}, the observation has {list(obs)}")
             if tuple(obs[key].shape[1:]) != expected:
                 raise ValueError(f"{key}: expected (B, {', '.join(map(str, expected))}), got {tuple(obs[key].shape)}")
+            if not obs[key].isfinite().all():
+                raise ValueError(
+                    f"{key}: expected finite numbers, got NaN or infinite ones: look at where they come from"
+                )

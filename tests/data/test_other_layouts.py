@@ -112,6 +112,16 @@ def test_states_of_several_sizes_are_not_needed(hdf5, rng):
     assert data.states is None and "several sizes" in data.left_out["states"]
 
 
+def test_what_only_some_demos_say_of_themselves_is_left_out(hdf5):
+    path = hdf5()
+    with h5py.File(path, "r+") as file:
+        file["data/demo_1"].attrs.update({"success": True, "model_file": "<mujoco/>"})
+        file["data/demo_2/actions_executed"] = file["data/demo_2/actions"][()]
+    data = open_episodes(path)
+    assert data.success is data.model_xml is data.executed is None
+    assert data.left_out == dict.fromkeys(["success", "model_file", "actions_executed"], "not in every demo")
+
+
 def test_texts_are_left_out_and_refused_by_name(hdf5):
     path = hdf5(lambda demo: demo.create_dataset("obs/language", data=["lift"] * STEPS, dtype=h5py.string_dtype()))
     assert open_episodes(path).left_out == {"obs/language": "text"}

@@ -1,5 +1,7 @@
 """LocalPlanner: a policy's plans in numpy, joined to what is decided already, as far as the method can."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -81,3 +83,28 @@ def test_a_damaged_normaliser_is_found(lift, demos):
     planner.policy.normalizer.action_limits.half_range[2] = float("nan")
     with pytest.raises(ValueError, match="damaged weights"):
         planner.round_trip(demos.action)
+
+
+@pytest.mark.parametrize("lowest", [False, True])
+def test_a_plan_whose_energy_is_no_number_does_not_go_to_the_arm(demos, lowest):
+    policy = load_policy(CHECKPOINTS / "ebt_lift", lowest=lowest)
+    with torch.no_grad():
+        policy.encoder.net[0].weight.fill_(float("nan"))
+    with pytest.raises(PlanError, match="the plan or its energy is not finite"):
+        LocalPlanner(policy)(ask(demos))
+
+
+def test_nan_in_an_observation_is_a_refusal(lift, demos):
+    request = ask(demos)
+    request.obs["object"][1, 2] = np.nan
+    with pytest.raises(PlanError, match="object: expected finite numbers"):
+        LocalPlanner(lift)(request)
+
+
+def test_a_rate_that_the_data_does_not_say_can_be_stated():
+    policy = load_policy(CHECKPOINTS / "ebt_lift")
+    said, policy.spec = policy.spec, replace(policy.spec, hz=None)
+    with pytest.raises(ValueError, match="whose data says its rate, got none: state it with policy.hz=<its Hz>"):
+        LocalPlanner(policy)
+    policy.spec = policy.spec.stating(20)
+    assert policy.spec == said and LocalPlanner(policy).terms.spec["hz"] == 20

@@ -135,3 +135,28 @@ def test_quaternions_of_either_sign_are_one_observation(policy, batch):
 def test_acting_leaves_no_graph_and_no_gradient(policy, batch):
     chunk = policy.predict_action(batch.obs, seeded())
     assert not chunk.plan.requires_grad and all(p.grad is None or not p.requires_grad for p in policy.parameters())
+
+
+@pytest.mark.parametrize("acting", [{}, {"lowest": True}, {"accept": True}, {"deadline": 1.0}])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e39])
+def test_observations_that_are_no_numbers_in_float32_are_refused(trained, batch, acting, bad):
+    policy = trained["ebt"]
+    as_trained = policy.model.act
+    set_act(policy.model, **acting)
+    obs = {key: value.double() for key, value in batch.obs.items()}
+    obs["object"][3, 1, 5] = bad
+    with pytest.raises(ValueError, match="object: expected finite numbers, got NaN or infinite ones"):
+        policy.predict_action(obs, seeded())
+    with pytest.raises(ValueError, match="object: expected finite numbers"):
+        policy.energy({key: value.float() for key, value in obs.items()}, batch.action)
+    policy.model.act = as_trained
+
+
+@pytest.mark.parametrize("acting", [{}, {"lowest": True}, {"accept": True}])
+def test_a_plan_that_no_energy_judged_is_not_finite(store, batch, acting):
+    policy = make_policy(store).eval()
+    set_act(policy.model, steps=3, **acting)
+    assert policy.predict_action(batch.obs, seeded()).finite.all()
+    with torch.no_grad():
+        policy.encoder.net[0].weight.fill_(float("nan"))
+    assert not policy.predict_action(batch.obs, seeded()).finite.any()
