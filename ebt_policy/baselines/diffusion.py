@@ -15,6 +15,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from torch import Tensor, nn
 
+from ebt_policy import bounds
 from ebt_policy.baselines.field import LEVELS, Field, FieldModel, Network, for_each
 from ebt_policy.core.descent import like
 from ebt_policy.core.model import Loss, Sample
@@ -32,8 +33,7 @@ class DenoiseConfig:
     def __post_init__(self):
         if self.sampler not in ("ddpm", "ddim"):
             raise ValueError(f"sampler must be ddpm or ddim, got {self.sampler!r}")
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        bounds.whole("steps", self.steps, "[1, inf)")
 
 
 class Diffusion(FieldModel):
@@ -50,8 +50,14 @@ class Diffusion(FieldModel):
         super().__init__(tokenize, trunk, act, network, criterion)
         if predicts not in ("epsilon", "sample"):
             raise ValueError(f"predicts must be epsilon or sample, got {predicts!r}")
+        bounds.whole("levels", levels, "[1, inf)")
         self.levels, self.predicts = levels, predicts
+        self._check_steps()
         self.register_buffer("abar", self._scheduler().alphas_cumprod, persistent=False)
+
+    def _check_steps(self) -> None:
+        if self.act.steps > self.levels:
+            raise ValueError(f"trained with {self.levels} noise levels, cannot take {self.act.steps} steps")
 
     def _scheduler(self, betas: list[float] | None = None) -> DDPMScheduler | DDIMScheduler:
         """Over the trained levels, or over those that `betas` lead to."""
@@ -76,8 +82,7 @@ class Diffusion(FieldModel):
     @torch.no_grad()
     def sample(self, ctx: Tensor, y0: Tensor, generator=None) -> Sample:
         """Denoise y0 (B, ...) under ctx (B, L, D); network evaluations = act.steps."""
-        if self.act.steps > self.levels:
-            raise ValueError(f"trained with {self.levels} noise levels, cannot take {self.act.steps} steps")
+        self._check_steps()
         scheduler = self._scheduler()
         scheduler.set_timesteps(self.act.steps, device=y0.device)
         return self._follow(scheduler, torch.arange(self.levels, device=y0.device), ctx, y0, generator)

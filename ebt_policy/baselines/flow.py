@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ebt_policy import bounds
 from ebt_policy.baselines.field import LEVELS, FieldModel, for_each
 from ebt_policy.core.descent import like
 from ebt_policy.core.model import Loss, Sample
@@ -22,8 +23,7 @@ class EulerConfig:
     steps: int = 10
 
     def __post_init__(self):
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        bounds.whole("steps", self.steps, "[1, inf)")
 
 
 class Flow(FieldModel):

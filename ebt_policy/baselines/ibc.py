@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ebt_policy import bounds
 from ebt_policy.core.ebt import EBT
 from ebt_policy.core.model import Sample
 
@@ -22,10 +23,10 @@ class DerivativeFree:
     box: float = 1.0  # candidates start uniform in [-box, box] and are kept there
 
     def __post_init__(self):
-        if self.steps < 1 or self.candidates < 1:
-            raise ValueError(f"expected at least 1 step and 1 candidate, got {self.steps} and {self.candidates}")
-        if not (self.sigma > 0 and 0 < self.shrink <= 1 and self.box > 0):
-            raise ValueError(f"expected sigma > 0, 0 < shrink <= 1 and box > 0, got {self}")
+        for name in ("steps", "candidates"):
+            bounds.whole(name, getattr(self, name), "[1, inf)")
+        for name, within in (("sigma", "(0, inf)"), ("shrink", "(0, 1]"), ("box", "(0, inf)")):
+            bounds.number(name, getattr(self, name), within)
 
 
 class ImplicitBC(EBT):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ebt_policy import bounds
 from ebt_policy.baselines.field import LEVELS, Field, FieldModel, Network, for_each
 from ebt_policy.core.model import Loss, Sample
 from ebt_policy.core.objectives import Criterion, squared_error
@@ -26,7 +27,8 @@ class TwoPasses:
     steps: int = 2
 
     def __post_init__(self):
-        if self.steps not in (1, 2):
+        bounds.whole("steps", self.steps, "[1, inf)")
+        if self.steps > 2:
             raise ValueError(f"MIP takes 1 or 2 steps, got {self.steps}")
 
 
@@ -41,8 +43,7 @@ class Mip(FieldModel):
         criterion: Criterion = squared_error,
     ):
         super().__init__(tokenize, trunk, act, network, criterion)
-        if not 0 < t_star < 1:
-            raise ValueError(f"t_star must be in (0, 1), got {t_star}")
+        bounds.number("t_star", t_star, "(0, 1)")
         self.t_star = t_star
 
     def loss(self, target: Tensor, ctx: Tensor, y0: Tensor, generator=None, weight: Tensor | float = 1.0) -> Loss:

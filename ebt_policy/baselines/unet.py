@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ebt_policy import bounds
 from ebt_policy.baselines.field import FieldFn, LevelEmbedding
 from ebt_policy.core.transformer import Transformer
 
@@ -25,6 +26,9 @@ class ConditionalUnet(nn.Module):
 
     def __init__(self, tokenize: nn.Module, trunk: Transformer, widths: Sequence[int], context: int):
         super().__init__()
+        bounds.whole("context", context, "[1, inf)")
+        for width in widths:
+            bounds.whole("width", width, "[1, inf)")
         if any(width % GROUPS for width in widths) or len(widths) < 2:
             raise ValueError(f"expected at least two widths, multiples of {GROUPS}, got {list(widths)}")
         size, dim = tokenize.size, trunk.dim

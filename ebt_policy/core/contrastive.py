@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, softplus
 
+from ebt_policy import bounds
 from ebt_policy.core.descent import EnergyFn, enter, per_sample
 from ebt_policy.core.model import Loss
 
@@ -43,11 +44,11 @@ class InfoNCE:
     blur: float = 0.0  # of the targets
 
     def __post_init__(self):
-        counts = (self.walked, self.swapped, self.noised)
-        if self.negatives < 1 or min(counts) < 0 or sum(counts) > self.negatives or self.box <= 0 or self.blur < 0:
-            raise ValueError(
-                f"expected negatives >= 1, no fewer than walked + swapped + noised, box > 0 and blur >= 0, got {self}"
-            )
+        _check_noise(self.negatives, self.box, self.blur)
+        for name in ("walked", "swapped", "noised"):
+            bounds.whole(name, getattr(self, name), "[0, inf)")
+        if self.walked + self.swapped + self.noised > self.negatives:
+            raise ValueError(f"expected negatives, no fewer than walked + swapped + noised, got {self}")
 
     def __call__(self, energy_fn: EnergyFn, target, y0, walk, generator=None, weight=1.0) -> Loss:
         target = _blurred(target, self.blur, self.box, generator)
@@ -70,8 +71,7 @@ class NoiseContrast(nn.Module):
     def __init__(self, negatives: int = 8, box: float = 1.0, blur: float = 0.0):
         """negatives: noise points for each target; box: half of the side of the box that they fill."""
         super().__init__()
-        if negatives < 1 or box <= 0 or blur < 0:
-            raise ValueError(f"expected negatives >= 1, box > 0 and blur >= 0, got {negatives}, {box} and {blur}")
+        _check_noise(negatives, box, blur)
         self.negatives, self.box, self.blur = negatives, box, blur
         self.log_z = nn.Parameter(torch.zeros(()))
 
@@ -100,8 +100,10 @@ class ContrastiveDivergence:
     blur: float = 0.0  # of the targets
 
     def __post_init__(self):
-        if self.start not in ("data", "noise") or self.shrink < 0 or self.blur < 0:
-            raise ValueError(f"expected start data or noise, shrink >= 0 and blur >= 0, got {self}")
+        if self.start not in ("data", "noise"):
+            raise ValueError(f"start must be data or noise, got {self.start!r}")
+        bounds.number("shrink", self.shrink, "[0, inf)")
+        bounds.number("blur", self.blur, "[0, inf)")
 
     def __call__(self, energy_fn: EnergyFn, target, y0, walk, generator=None, weight=1.0) -> Loss:
         target = _blurred(target, self.blur, 1.0, generator)
@@ -110,6 +112,12 @@ class ContrastiveDivergence:
         low, high = per_sample(energy_fn(target, 0)), per_sample(energy_fn(other, 0))
         loss = (low - high).mean() + self.shrink * (low.pow(2) + high.pow(2)).mean()
         return Loss(loss, _gap(low, high), end.y.detach())
+
+
+def _check_noise(negatives: int, box: float, blur: float) -> None:
+    bounds.whole("negatives", negatives, "[1, inf)")
+    bounds.number("box", box, "(0, inf)")
+    bounds.number("blur", blur, "[0, inf)")
 
 
 def _uniform(like: Tensor, box: float, generator: torch.Generator | None) -> Tensor:

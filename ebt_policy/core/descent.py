@@ -18,6 +18,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ebt_policy import bounds
+
 EnergyFn = Callable[[Tensor, int], Tensor]  # (y (B, ...), step k) -> energy (B,) or (B, N)
 MAX_SCALE = 10.0  # bound on the energy-scaled step factor: unbounded exp(E) diverges on a plain bowl
 
@@ -38,14 +40,14 @@ class DescentConfig:
     backprop: Literal["none", "last", "each", "through"] = "none"  # which steps parameters learn from
 
     def __post_init__(self):
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
-        if self.extra_steps < 0:
-            raise ValueError(f"extra_steps must be at least 0, got {self.extra_steps}")
-        if self.step_jitter < 1:
-            raise ValueError(f"step_jitter is a factor >= 1, got {self.step_jitter}")
-        if self.energy_temp is not None and self.energy_temp <= 0:
-            raise ValueError(f"energy_temp must be positive or null, got {self.energy_temp}")
+        bounds.whole("steps", self.steps, "[1, inf)")
+        bounds.whole("extra_steps", self.extra_steps, "[0, inf)")
+        bounds.number("momentum", self.momentum, "[0, 1)")
+        bounds.numbers("noise", self.noise, "[0, inf)", 2)
+        bounds.number("step_jitter", self.step_jitter, "[1, inf)")
+        bounds.number("energy_temp", self.energy_temp, "(0, inf) or null")
+        bounds.number("tol", self.tol, "[0, inf)")
+        bounds.flag("accept", self.accept)
         if self.state not in _ENTER:
             raise ValueError(f"state must be one of {list(_ENTER)}, got {self.state!r}")
         if self.backprop not in ("none", "last", "each", "through"):

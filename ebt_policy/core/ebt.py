@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ebt_policy import bounds
 from ebt_policy.core.descent import (
     DescentConfig,
     EnergyFn,
@@ -26,6 +27,8 @@ from ebt_policy.core.model import ConditionalModel, Loss, Sample
 from ebt_policy.core.objectives import Objective
 from ebt_policy.core.transformer import Prefix, Trunk
 
+STEPS = "(0, 1e6]"  # published recipes take up to 1e4; what a step leaps is squared, and has to stay a float32
+
 
 @dataclass(frozen=True)
 class ActConfig(DescentConfig):
@@ -40,10 +43,9 @@ class ActConfig(DescentConfig):
         super().__post_init__()
         if self.backprop != "none":
             raise ValueError(f"acting does not train: expected backprop='none', got {self.backprop!r}")
-        if self.restarts < 1:
-            raise ValueError(f"restarts must be at least 1, got {self.restarts}")
-        if self.deadline is not None and self.deadline <= 0:
-            raise ValueError(f"deadline must be a positive number of seconds or null, got {self.deadline}")
+        bounds.whole("restarts", self.restarts, "[1, inf)")
+        bounds.number("deadline", self.deadline, "(0, inf) or null")
+        bounds.flag("lowest", self.lowest)
 
 
 class EBT(ConditionalModel):
@@ -62,6 +64,8 @@ class EBT(ConditionalModel):
         clock: Callable[[], float] = time.perf_counter,
     ):
         super().__init__()
+        bounds.number("step_size", step_size, STEPS)
+        bounds.flag("learn_step_size", learn_step_size)
         if train_walk.backprop == "none":
             raise ValueError("train_walk.backprop is 'none', so nothing would be learned: use last, each or through")
         self.net, self.objective, self.train_walk, self.act, self.clock = net, objective, train_walk, act, clock

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ebt_policy import bounds
 from ebt_policy.core.descent import EnergyFn
 from ebt_policy.core.transformer import Prefix, Trunk
 
@@ -15,6 +16,7 @@ class EnergyTransformer(nn.Module):
     def __init__(self, tokenize: nn.Module, trunk: Trunk, head: nn.Module, landscapes: int = 0):
         """landscapes: steps that each have an energy of their own, through an embedding; 0 is one energy for all."""
         super().__init__()
+        bounds.whole("landscapes", landscapes, "[0, inf)")
         self.tokenize, self.trunk, self.head = tokenize, trunk, head
         self.landscape = nn.Parameter(torch.zeros(landscapes, trunk.dim)) if landscapes else None
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ebt_policy import bounds
 from ebt_policy.core.descent import EnergyFn, Step
 from ebt_policy.core.model import Loss
 
@@ -33,8 +34,9 @@ class PseudoHuber:
     width: float = 0.03  # of normalised data
 
     def __post_init__(self):
-        if self.width <= 0:
-            raise ValueError(f"width must be positive, got {self.width}: for squared errors use no criterion at all")
+        bounds.number("width", self.width, "[0, inf)")
+        if self.width == 0:
+            raise ValueError("width must be positive, got 0: for squared errors use no criterion at all")
 
     def __call__(self, y: Tensor, target: Tensor) -> Tensor:
         return ((y - target).pow(2) + self.width**2).sqrt() - self.width
@@ -73,8 +75,8 @@ class NoisedStates:
     strength: float = 1.0  # the others: target + s * noise with s ~ U(0, strength)
 
     def __post_init__(self):
-        if not 0 <= self.pure <= 1 or self.strength <= 0:
-            raise ValueError(f"expected pure in [0, 1] and strength > 0, got {self.pure} and {self.strength}")
+        bounds.number("pure", self.pure, "[0, 1]")
+        bounds.number("strength", self.strength, "(0, inf)")
 
     def __call__(self, energy_fn: EnergyFn, target, y0, walk, generator=None, weight=1.0) -> Loss:
         s, u = torch.rand(2, len(y0), *[1] * (y0.ndim - 1), generator=generator, device=y0.device)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ebt_policy import bounds
 from ebt_policy.core.descent import like
 
 
@@ -18,8 +19,9 @@ class ReplayBuffer(nn.Module):
     def __init__(self, size: int, shape: tuple[int, ...], share: float = 0.5, longest: int = 10):
         """share: part of a batch that continues; longest: continuations after which a candidate starts afresh."""
         super().__init__()
-        if not 0 < share <= 1:
-            raise ValueError(f"share must be in (0, 1], got {share}")
+        bounds.whole("size", size, "[1, inf)")
+        bounds.number("share", share, "(0, 1]")
+        bounds.whole("longest", longest, "[1, inf)")
         self.share, self.longest = share, longest
         self.register_buffer("candidate", torch.zeros(size, *shape))
         self.register_buffer("age", torch.zeros(size, dtype=torch.long))  # 0: nothing stored

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ebt_policy.core.transformer import Attention, Block, Trunk, Turn
+from ebt_policy.core.transformer import Attention, Block, Trunk, Turn, check_size
 
 BASE = 1e4  # of the wavelengths
 
@@ -27,6 +27,7 @@ class RotaryTransformer(Trunk):
     """Positions turn queries and keys, so that only distances count."""
 
     def __init__(self, dim: int, depth: int, heads: int, look: Literal["all", "past"] = "past"):
+        check_size(dim, depth, heads)
         if dim % (2 * heads):
             raise ValueError(f"dim must be a multiple of twice the heads, got dim {dim} and {heads} heads")
         super().__init__(dim, (Block(dim, Attention(dim, heads, bias=False), SwiGLU(dim)) for _ in range(depth)), look)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ebt_policy import bounds
 from ebt_policy.core.descent import EnergyFn, energy_and_grad, like, sigma_at
 from ebt_policy.core.ebt import EBT
 from ebt_policy.core.model import Loss
@@ -29,8 +30,10 @@ class DenoisingScores:
     noise: tuple[float, float] = (1.0, 0.05)  # sigma of the first and the last level, normalised units, as of a walk
 
     def __post_init__(self):
-        if self.levels < 1 or not self.noise[0] >= self.noise[1] > 0:
-            raise ValueError(f"expected levels >= 1 and noise that falls to more than 0, got {self}")
+        bounds.whole("levels", self.levels, "[1, inf)")
+        bounds.numbers("noise", self.noise, "(0, inf)", 2)
+        if self.noise[0] < self.noise[1]:
+            raise ValueError(f"expected noise that falls, got {self.noise}")
 
     def sigma(self, level: int) -> float:
         return sigma_at(self.noise, level, self.levels)

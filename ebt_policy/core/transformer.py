@@ -15,6 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ebt_policy import bounds
+
 MAX_TOKENS = 512
 KeysValues = tuple[Tensor, Tensor]  # of one block, each (B, H, L, D/H)
 Turn = tuple[Tensor, Tensor]  # cosines and sines by which positions turn queries and keys, each (N or 1, D/H/2)
@@ -61,8 +63,6 @@ class Attention(nn.Module):
 
     def __init__(self, dim: int, heads: int, bias: bool = True):
         super().__init__()
-        if dim % heads:
-            raise ValueError(f"dim must be a multiple of heads, got dim {dim} and {heads} heads")
         self.heads = heads
         self.qkv, self.out = nn.Linear(dim, 3 * dim, bias), nn.Linear(dim, dim, bias)
 
@@ -185,11 +185,20 @@ class Transformer(Trunk):
     """With GELU and learned positions."""
 
     def __init__(self, dim: int, depth: int, heads: int, look: Literal["all", "past"] = "all"):
+        check_size(dim, depth, heads)
         super().__init__(dim, (Block(dim, Attention(dim, heads), _gelu(dim)) for _ in range(depth)), look)
         self.pos = nn.Parameter(torch.randn(MAX_TOKENS, dim) * 0.02)
 
     def place(self, x: Tensor, at: slice) -> tuple[Tensor, None]:
         return x + self.pos[at], None
+
+
+def check_size(dim: int, depth: int, heads: int) -> None:
+    """ValueError unless there can be a trunk of this width, so many blocks and heads."""
+    for name, value in (("dim", dim), ("depth", depth), ("heads", heads)):
+        bounds.whole(name, value, "[1, inf)")
+    if dim % heads:
+        raise ValueError(f"dim must be a multiple of heads, got dim {dim} and {heads} heads")
 
 
 def _gelu(dim: int) -> nn.Module:

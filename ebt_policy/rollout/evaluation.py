@@ -31,4 +31,6 @@ def evaluate(
         "max_steps": settings.get("max_steps"),  # None: the environment's own limit
         "after_success": settings.get("after_success", 10),
     }
+    if settings.get("env_kwargs"):
+        run["env_kwargs"] = settings["env_kwargs"]
     return {"run": run} | result | {"hashes": hashes or {}, "config": config or {}}

@@ -7,8 +7,11 @@ What it says still decides which classes of robomimic are built, so whoever load
 from __future__ import annotations
 
 import json
+import warnings
+import zipfile
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
-from pickle import UnpicklingError
 from time import perf_counter
 
 import numpy as np
@@ -16,16 +19,23 @@ import torch
 
 from ebt_policy.rollout.agent import ChunkLog
 
+WANTED = {"model": dict, "config": str, "algo_name": str, "env_metadata": dict, "shape_metadata": dict}
+
 
 class RobomimicAgent:
     """Acts at every step, so that each of its chunks is one action. Samples from torch's global generator."""
 
     def __init__(self, path: str | Path):
         stored = read_checkpoint(path)
-        self.obs = {key: tuple(shape) for key, shape in stored["shape_metadata"]["all_shapes"].items()}
-        self.dim, self.env_args = stored["shape_metadata"]["ac_dim"], stored["env_metadata"]
-        self.settings = json.loads(stored["config"])["algo"]
-        self.policy = _built(stored)
+        try:
+            self.obs = {key: tuple(map(int, shape)) for key, shape in stored["shape_metadata"]["all_shapes"].items()}
+            self.dim, self.env_args = int(stored["shape_metadata"]["ac_dim"]), stored["env_metadata"]
+            self.settings = dict(json.loads(stored["config"])["algo"])
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise ValueError(
+                f"{path} is no whole checkpoint of robomimic: {error!r:.200}; take a fresh copy"
+            ) from error
+        self.policy = _built(path, stored)
         self.reset(0)
 
     def reset(self, seed: int) -> None:
@@ -42,19 +52,35 @@ class RobomimicAgent:
 
 
 def read_checkpoint(path: str | Path) -> dict:
-    """robomimic's dict of a checkpoint; ValueError for other files, and for those that would need code to be read."""
+    """robomimic's dict of a checkpoint; ValueError for other and damaged files, and for those that would run code."""
     try:
+        _check_archive(path)
         stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path} is no checkpoint that can be read without running code: {error}") from error
-    wanted = {"model", "config", "algo_name", "env_metadata", "shape_metadata"}
-    if not isinstance(stored, dict) or wanted - stored.keys():
-        found = sorted(stored) if isinstance(stored, dict) else type(stored).__name__
-        raise ValueError(f"expected a checkpoint of robomimic with {sorted(wanted)} in {path}, got {found}")
+    except OSError:
+        raise  # which says what is wrong with the path
+    except Exception as error:  # a broken file is anything to the loader, from IndexError to AssertionError
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{path} is no checkpoint that can be read without running code: {reason}") from error
+    found = {key: type(value).__name__ for key, value in stored.items()} if isinstance(stored, dict) else stored
+    if not isinstance(stored, dict) or not all(isinstance(stored.get(key), kind) for key, kind in WANTED.items()):
+        wanted = ", ".join(f"{key} ({kind.__name__})" for key, kind in WANTED.items())
+        raise ValueError(f"expected a checkpoint of robomimic with {wanted} in {path}, got {found!r:.200}")
     return stored
 
 
-def _built(stored: dict):
+def _check_archive(path: str | Path) -> None:
+    """ValueError for an archive that holds more than it is long, or not what was put into it; torch asks neither."""
+    if not zipfile.is_zipfile(path):
+        return  # in the way before torch 1.6
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise ValueError("it is compressed, which torch does not do")
+        if damaged := archive.testzip():
+            raise ValueError(f"it is damaged in {damaged}, take a fresh copy")
+
+
+def _built(path: str | Path, stored: dict):
+    """The policy; made without memory first, as its config may ask for any size, and its weights are what they are."""
     try:
         from robomimic.utils.file_utils import policy_from_checkpoint
     except ImportError as error:
@@ -62,5 +88,11 @@ def _built(stored: dict):
             f"robomimic is needed to run its policies ({error}): pip install -e '.[robomimic]' && "
             "pip install --no-deps robomimic==0.3.0"
         ) from error
-    policy, _ = policy_from_checkpoint(device=torch.device("cpu"), ckpt_dict=stored)
+    try:
+        with torch.device("meta"), redirect_stdout(StringIO()), warnings.catch_warnings(action="ignore"):
+            policy_from_checkpoint(device=torch.device("meta"), ckpt_dict=stored)
+        policy, _ = policy_from_checkpoint(device=torch.device("cpu"), ckpt_dict=stored)
+    except Exception as error:  # whatever robomimic makes of settings that it was not written for
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"robomimic cannot build the policy of {path}: {reason}; take a fresh copy") from error
     return policy

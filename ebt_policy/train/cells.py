@@ -63,7 +63,7 @@ def result_of(
     if not weights.exists():
         return None
     if path.exists() and evaluate != "all":
-        found = json.loads(path.read_text())
+        found = _read(path)
         if found["hashes"]["weights"] == sha256(weights) and found["seeds"][: cell.episodes] == cell.seeds:
             return first(found, cell.episodes)
     if evaluate == "none":
@@ -72,6 +72,17 @@ def result_of(
     text = (run / "eval.json").read_text()
     write_atomic(path, text)
     return json.loads(text)
+
+
+def _read(path: Path) -> dict:
+    """What an evaluation wrote; ValueError for a file that is something else, or not whole."""
+    try:
+        found = json.loads(path.read_text())
+        if not isinstance(found["hashes"]["weights"], str) or not isinstance(found["seeds"], list):
+            raise TypeError("no hash of weights, no seeds")
+        return found
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is no result of an evaluation ({error}): remove it, and it is made again") from error
 
 
 def _plain(value: object) -> str:

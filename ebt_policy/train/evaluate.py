@@ -17,7 +17,7 @@ import gymnasium as gym
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from ebt_policy.data.robomimic import infer_spec
+from ebt_policy.data.robomimic import arm_controller, infer_spec
 from ebt_policy.data.spec import Spec
 from ebt_policy.rollout.agent import Agent, ChunkedAgent
 from ebt_policy.rollout.evaluation import evaluate
@@ -28,9 +28,11 @@ from ebt_policy.rollout.result import write_result
 from ebt_policy.rollout.robomimic_agent import RobomimicAgent
 from ebt_policy.rollout.sim import EpisodeLog, make_env
 from ebt_policy.rollout.video import RenderError, record_some
-from ebt_policy.train.build import load_config, load_policy
+from ebt_policy.train.build import environment, load_config, load_policy
 
 TRAINING_FILES = ("train.jsonl", "config.yaml")
+RECORDED = "envs:Recorded-v0"  # made with the env_args of a data set
+UNITS = ("input_min", "input_max", "output_min", "output_max", "input_type", "input_ref_frame")  # of a controller
 UNKNOWN = (None, "unknown", -inf, inf)
 ROBOMIMIC = ".pth"  # how its checkpoints end
 
@@ -66,8 +68,7 @@ def subject(cfg: DictConfig) -> Subject:
     act = {name: value for name, value in act.items() if value is not None}
     make_agent = partial(load_agent, str(run), act, cfg.replan, cfg.redraw, cfg.warm)
     policy = make_agent().policy
-    settings = {"env_id": cfg.env or trained.task.env, "max_steps": cfg.max_steps}
-    check_environment(policy.spec, **settings, strict=cfg.strict)
+    settings = environment_of(policy.spec, cfg.env, trained, cfg.max_steps, cfg.strict)
     config = {"act": str(policy.model.act), "horizon": str(policy.horizon)} | _shown(trained, cfg)
     hashes = {"weights": sha256(run / "weights.safetensors"), "data": trained.data.hash}
     return Subject(make_agent, settings, {"flops": flops_per_chunk(policy), "config": config, "hashes": hashes})
@@ -81,12 +82,10 @@ def _anchor(cfg: DictConfig) -> Subject:
         raise ValueError(f"a policy of robomimic acts as it was trained, leave out {', '.join(set_here)}")
     if not cfg.trust:
         raise ValueError(f"{cfg.run} decides which classes of robomimic are built: set trust=true if you trust it")
-    if cfg.env is None:
-        raise ValueError("expected env=<environment>, such as envs:Square-v0, for a policy of robomimic")
     make_agent = partial(RobomimicAgent, cfg.run)
     agent = make_agent()
-    settings = {"env_id": cfg.env, "max_steps": cfg.max_steps}
-    check_environment(infer_spec(agent.env_args, agent.obs, agent.dim), **settings, strict=cfg.strict)
+    spec = infer_spec(agent.env_args, agent.obs, agent.dim)
+    settings = environment_of(spec, cfg.env, None, cfg.max_steps, cfg.strict)
     described = {"config": {"robomimic": agent.settings}, "hashes": {"weights": sha256(Path(cfg.run))}}
     return Subject(make_agent, settings, described)
 
@@ -117,22 +116,78 @@ def evaluate_run(cfg: DictConfig) -> tuple[dict, Path]:
     return result, folder
 
 
-def check_environment(spec: Spec, env_id: str, max_steps: int | None = None, strict: bool = False) -> None:
-    """ValueError unless observations and actions mean in the environment what they mean in the training data.
+def environment_of(
+    spec: Spec, named: str | None, trained: DictConfig | None, max_steps: int | None = None, strict: bool = False
+) -> dict[str, Any]:
+    """Where a policy for data of `spec` is measured, as settings of `rollout`: env_id, max_steps and env_kwargs.
+
+    named: the user's choice, checked and taken. None: the task's of the run's config `trained`; but data that says by
+    env_args that it was recorded in another one, such as a robomimic file, is measured in that one. ValueError where
+    observations or actions mean something else than in the data.
+    """
+    if named is None and trained is None:
+        if max_steps is None:
+            raise ValueError("expected max_steps=<control steps of an episode>, such as 400, or env=<environment>")
+        return _as_recorded(spec, recorded_in(spec.env_args), max_steps, strict)
+    env_id = named or environment(trained)
+    says, limit = described(env_id, max_steps)
+    if spec.env_args.get("env_kwargs") and says.get("env_args") != spec.env_args:
+        try:
+            recorded = recorded_in(spec.env_args)
+        except ValueError as error:
+            if named is None:
+                raise ValueError(f"{error}; if {env_id} is the same, say env={env_id}") from error
+            warnings.warn(f"{error}: whether {named} means the same cannot be checked", stacklevel=3)
+        else:
+            if named is None:
+                warnings.warn(
+                    f"measured in {spec.env_args['env_name']} as the data describes it: {env_id} differs", stacklevel=3
+                )
+                return _as_recorded(spec, recorded, limit, strict)
+            _check_layout(recorded.get("env_args", {}), says.get("env_args", {}), named)
+    check_meaning(spec, says, env_id, strict)
+    return {"env_id": env_id, "max_steps": max_steps}
+
+
+def _as_recorded(spec: Spec, says: dict[str, Any], max_steps: int, strict: bool) -> dict[str, Any]:
+    check_meaning(spec, says, f"{spec.env_args.get('env_name')} of the data", strict)
+    return {"env_id": RECORDED, "max_steps": max_steps, "env_kwargs": {"env_args": spec.env_args}}
+
+
+def described(env_id: str, max_steps: int | None = None, **kwargs: Any) -> tuple[dict[str, Any], int]:
+    """What an environment says of itself, with the shapes of its spaces under obs and action, and its time limit.
+    ValueError if there is none."""
+    try:
+        env = make_env(env_id, max_steps, **kwargs)
+    except (gym.error.Error, ImportError) as error:
+        raise ValueError(f"expected an environment such as envs:Lift-v0, got {env_id!r}: {error}") from error
+    with closing(env):
+        spaces = getattr(env.observation_space, "spaces", {})
+        says = getattr(env.unwrapped, "spec_dict", dict)()
+        action = says.get("action", {}) | {"dim": prod(env.action_space.shape or ())}
+        obs = {key: tuple(space.shape) or (1,) for key, space in spaces.items()}
+        return says | {"obs": obs, "action": action}, env.spec.max_episode_steps
+
+
+def recorded_in(env_args: dict[str, Any]) -> dict[str, Any]:
+    """What the environment of a data set says of itself; ValueError if it cannot be made here."""
+    try:
+        return described(RECORDED, max_steps=1, env_args=env_args)[0]
+    except ValueError as error:
+        name = env_args.get("env_name", "unknown")
+        raise ValueError(f"the data was recorded in {name}, which cannot be made here: {error}") from error
+
+
+def check_meaning(spec: Spec, says: dict[str, Any], env_id: str, strict: bool = False) -> None:
+    """ValueError unless observations and actions mean in an environment, by what it says, what they mean in the data.
 
     Another task or another version of the simulator is a warning, with `strict` an error. What one of both does not
     say is not compared.
     """
-    try:
-        env = make_env(env_id, max_steps)
-    except (gym.error.Error, ImportError) as error:
-        raise ValueError(f"expected an environment such as envs:Lift-v0, got {env_id!r}: {error}") from error
-    with closing(env):
-        shapes = {key: space.shape for key, space in getattr(env.observation_space, "spaces", {}).items()}
-        says = getattr(env.unwrapped, "spec_dict", dict)()
-        action = says.get("action", {}) | {"dim": prod(env.action_space.shape or ())}
-    wrong = [f"observation {k} {v}, here {shapes.get(k, 'missing')}" for k, v in spec.obs.items() if shapes.get(k) != v]
-    wrong += [f"action {text}" for text in _unlike(asdict(spec.action), action)] + _unlike({"hz": spec.hz}, says)
+    here = says["obs"]
+    wrong = [f"observation {k} {v}, here {here.get(k, 'missing')}" for k, v in spec.obs.items() if here.get(k) != v]
+    wrong += [f"action {text}" for text in _unlike(asdict(spec.action), says["action"])]
+    wrong += _unlike({"hz": spec.hz}, says)
     if wrong:
         raise ValueError(
             f"{env_id} is not what the policy was trained for: {'; '.join(wrong)}: set env=<its environment>"
@@ -143,6 +198,18 @@ def check_environment(spec: Spec, env_id: str, max_steps: int | None = None, str
         raise ValueError(f"the data was recorded with {'; '.join(other)}: use that, or set strict=false")
     if other:
         warnings.warn(f"the data was recorded with {'; '.join(other)}: success rates may differ", stacklevel=3)
+
+
+def _check_layout(recorded: dict[str, Any], here: dict[str, Any], env_id: str) -> None:
+    """ValueError where numbers of the same shape mean something else; both are env_args as this package writes them."""
+    wrong = _unlike({"object_order": recorded.get("object_order")}, here)
+    arms = [arm_controller((args.get("env_kwargs") or {}).get("controller_configs")) for args in (recorded, here)]
+    wrong += _unlike(*({name: arm.get(name) for name in UNITS} for arm in arms))
+    if wrong:
+        raise ValueError(
+            f"{env_id} lays out or scales its numbers otherwise than the data: {'; '.join(wrong)}: leave env out, and "
+            "the environment of the data is taken"
+        )
 
 
 def _unlike(trained: dict, here: dict) -> list[str]:
@@ -162,7 +229,8 @@ def _film(make_agent, settings: dict, result: dict, folder: Path) -> str:
     """Video and contact sheet; returns why there are none, or an empty string."""
     episodes = [EpisodeLog(**episode, latency=[]) for episode in result["episodes"]]
     try:
-        record_some(make_agent, episodes=episodes, folder=folder, env_kwargs={"size": 480}, **settings)
+        sized = settings | {"env_kwargs": settings.get("env_kwargs", {}) | {"size": 480}}
+        record_some(make_agent, episodes=episodes, folder=folder, **sized)
     except RenderError as error:
         warnings.warn(f"no video: {error}", stacklevel=2)
         return str(error)

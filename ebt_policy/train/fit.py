@@ -2,7 +2,8 @@
 
 Every update draws its batch and its noise from (seed, update, process) alone, so a resumed run needs no random
 state and repeats an uninterrupted one bit for bit on a CPU. One exception: with a budget in minutes the learning
-rate follows the clock, and no two clocks agree.
+rate follows the clock, and no two clocks agree. Of the rows of the log only times differ, and which evaluations are
+left out because they took too long.
 """
 
 from __future__ import annotations
@@ -16,19 +17,23 @@ from typing import Literal, Protocol
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import broadcast
+from accelerate.utils import reduce
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from ebt_policy import bounds
 from ebt_policy.core.model import Loss
 from ebt_policy.train.checkpoint import Progress, TrainingState
 from ebt_policy.train.compiler import check_compiler
+
+EVALUATING = 0.05  # of the training time at most, in the middle of it
+CHEAP = 10.0  # s of evaluating that are always granted
 
 
 @dataclass(frozen=True)
 class FitConfig:
     updates: int | None = None  # budget: exactly one of updates and minutes
-    minutes: float | None = None  # of training, compilation included, evaluation and saving excluded
+    minutes: float | None = None  # of training, compilation included; evaluating and saving come on top
     batch: int = 64  # over all processes
     lr: float = 1e-3  # peak, after `warmup` updates; then cosine to final_lr * lr
     final_lr: float = 0.0
@@ -40,7 +45,7 @@ class FitConfig:
     compile: bool = False  # one graph for the whole second-order update; pays on runs of more than a few minutes
     seed: int = 0
     log_every: int = 50  # updates
-    eval_every: int = 1000  # updates
+    eval_every: int = 1000  # updates; less often where evaluating would take over 5 % of the training time
     save_every: float = 60.0  # seconds
 
     def __post_init__(self):
@@ -48,12 +53,18 @@ class FitConfig:
             raise ValueError(
                 f"expected one budget, got fit.updates={self.updates} and fit.minutes={self.minutes}: set one to null"
             )
-        for name in ("updates", "minutes", "batch", "log_every", "eval_every", "lr", "clip"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | float) and value > 0):
-                raise ValueError(f"fit.{name} must be a positive number, got {value!r}")
+        bounds.whole("fit.updates", self.updates, "[1, inf) or null")
+        bounds.number("fit.minutes", self.minutes, "(0, inf) or null")
+        for name in ("batch", "log_every", "eval_every"):
+            bounds.whole(f"fit.{name}", getattr(self, name), "[1, inf)")
+        bounds.whole("fit.warmup", self.warmup, "[0, inf)")
+        bounds.whole("fit.seed", self.seed, "[0, 1e18]")
+        numbers = {"lr": "(0, inf)", "final_lr": "[0, 1]", "weight_decay": "[0, inf)", "clip": "(0, inf]"}
+        for name, within in (numbers | {"ema": "[0, 1)", "save_every": "[0, inf]"}).items():
+            bounds.number(f"fit.{name}", getattr(self, name), within)
+        bounds.flag("fit.compile", self.compile)
         if self.precision not in ("fp32", "medium", "bf16"):
-            raise ValueError(f"precision must be fp32, medium or bf16, got {self.precision!r}")
+            raise ValueError(f"fit.precision must be fp32, medium or bf16, got {self.precision!r}")
 
     def done(self, update: int, seconds: float) -> float:
         """Share of the budget that is used up, 0 to 1."""
@@ -73,6 +84,10 @@ class Examples(Protocol):
 Eval = Callable[[nn.Module], dict[str, float]]
 
 
+class Stopped(Exception):
+    """A training that was told to stop, and is saved; its argument is the update."""
+
+
 class Log(Protocol):
     def write(self, row: dict[str, float]) -> None: ...
     def progress(self, done: float, row: dict[str, float]) -> None: ...
@@ -86,13 +101,17 @@ def fit(
     save: Callable[[TrainingState], None] = lambda state: None,
     resume: Callable[[TrainingState], None] = lambda state: None,
     evals: tuple[Eval, ...] = (),
+    stop: Callable[[], bool] = lambda: False,
 ) -> nn.Module:
     """Train `module` in place and return its exponential moving average, a copy of the whole module.
 
+    stop: asked after every update; once it is true, in any process, all save and raise Stopped.
     Started by `torchrun` or `accelerate launch`, every process trains on its share of each batch; only the main one
     evaluates, logs and saves.
     """
     accelerator = _accelerator()
+    if cfg.batch < accelerator.num_processes:
+        raise ValueError(f"fit.batch={cfg.batch} leaves some of {accelerator.num_processes} processes without examples")
     module.to(accelerator.device)
     ema = AveragedModel(module, multi_avg_fn=_ema_update(cfg.ema))
     optimizer = torch.optim.AdamW(_groups(module, cfg.weight_decay), lr=cfg.lr, fused=True)
@@ -100,36 +119,45 @@ def fit(
     resume(state)
     train, optimizer = _prepare(module, optimizer, cfg, accelerator)
     with _matmul_precision("medium" if cfg.precision == "medium" else "highest"):
-        _loop(train, optimizer, examples, cfg, accelerator, state, log, save, evals)
+        _loop(train, optimizer, examples, cfg, accelerator, state, log, save, _Evals(evals, cfg), stop)
     return ema.module
 
 
-def _loop(train, optimizer, examples, cfg: FitConfig, accelerator, state: TrainingState, log, save, evals) -> None:
-    progress, watch, last_save, sums = state.progress, _Stopwatch(state.progress.seconds), time.monotonic(), _Means()
-    done = cfg.done(progress.update, progress.seconds)
-    while done < 1:
+def _loop(
+    train, optimizer, examples, cfg: FitConfig, accelerator, state: TrainingState, log, save, evals, stop
+) -> None:
+    progress, watch, sums = state.progress, _Stopwatch(state.progress), _Means(state.progress.sums)
+    done, stopped, last_save = cfg.done(progress.update, progress.seconds), False, time.monotonic()
+
+    def keep() -> None:
+        progress.sums, progress.wall = sums.so_far(), watch.wall
+        save(state)
+
+    while done < 1 and not stopped:
         rate = cfg.rate(progress.update, done)
         index = _indices(len(examples), cfg, progress.update, accelerator)
         sums.add(_update(train, examples, index, optimizer, rate, cfg, accelerator, progress.update))
         state.ema.update_parameters(state.module)
         progress.update += 1
-        progress.seconds = _agreed(watch.seconds, cfg, accelerator)
+        progress.seconds, stopped = _agreed(watch.seconds, stop(), accelerator)
         done = cfg.done(progress.update, progress.seconds)
         if not accelerator.is_main_process:
             continue
         with watch.paused():
-            row = {"update": progress.update, "seconds": progress.seconds, "lr": rate}
+            row = {"update": progress.update, "seconds": progress.seconds, "wall": 0.0, "lr": rate}
             if progress.update % cfg.log_every == 0 or done == 1:
                 row |= sums.take()
                 log.progress(done, row)
-            if evals and (progress.update % cfg.eval_every == 0 or done == 1):
-                for evaluate in evals:
-                    row |= evaluate(state.ema.module)
-            if len(row) > 3:
-                log.write(row)
-            if done == 1 or time.monotonic() - last_save > cfg.save_every:
-                save(state)
+            if stopped:  # before an evaluation: who kills does not wait for long
+                keep()
+            row |= evals(state.ema.module, progress, done)
+            if len(row) > 4:
+                log.write(row | {"wall": watch.wall})
+            if not stopped and (done == 1 or time.monotonic() - last_save > cfg.save_every):
+                keep()
                 last_save = time.monotonic()
+    if stopped:
+        raise Stopped(progress.update)
 
 
 def _accelerator() -> Accelerator:
@@ -149,11 +177,13 @@ def _matmul_precision(precision: str):
         torch.set_float32_matmul_precision(before)
 
 
-def _agreed(seconds: float, cfg: FitConfig, accelerator: Accelerator) -> float:
-    """The main process's clock, where clocks decide: processes that stopped at different updates would hang."""
-    if accelerator.num_processes == 1 or cfg.minutes is None:
-        return seconds
-    return broadcast(torch.tensor(seconds, dtype=torch.float64, device=accelerator.device)).item()
+def _agreed(seconds: float, stop: bool, accelerator: Accelerator) -> tuple[float, bool]:
+    """The main process's clock, and whether any is to stop: those that stopped at different updates would hang."""
+    if accelerator.num_processes == 1:
+        return seconds, stop
+    own = [seconds if accelerator.is_main_process else 0.0, float(stop)]
+    seconds, stops = reduce(torch.tensor(own, dtype=torch.float64, device=accelerator.device)).tolist()
+    return seconds, stops > 0
 
 
 def _prepare(module: nn.Module, optimizer, cfg: FitConfig, accelerator: Accelerator):
@@ -185,7 +215,7 @@ def _update(train, examples, index, optimizer, rate, cfg: FitConfig, accelerator
         total, metrics = train(batch)
     accelerator.backward(total)
     norm = accelerator.clip_grad_norm_(train.parameters(), cfg.clip)
-    if not torch.isfinite(norm):  # covers the loss: its gradient is not finite either
+    if not torch.isfinite(norm + total.detach()):  # a loss may be infinite where its gradient is 0
         raise FloatingPointError(_autopsy(train, total, update, index))
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
@@ -247,12 +277,35 @@ def _ema_update(ceiling: float):
     return update
 
 
-class _Means:
-    """Means of the metrics since the last `take`."""
+class _Evals:
+    """What is measured of the average now and then, as often as it is asked for and may be afforded, and at the end."""
 
-    def __init__(self):
-        self.sums: dict[str, Tensor] = {}
-        self.count = 0
+    def __init__(self, evals: tuple[Eval, ...], cfg: FitConfig):
+        self.evals, self.every = evals, cfg.eval_every
+        self.took = self.last = 0.0  # s, all of them and the last one
+
+    def __call__(self, module: nn.Module, progress: Progress, done: float) -> dict[str, float]:
+        affordable = self.took + self.last <= max(CHEAP, EVALUATING * progress.seconds)
+        if done < 1 and (progress.update % self.every or not affordable):
+            return {}
+        begun, found = time.monotonic(), {}
+        for evaluate in self.evals:
+            found |= evaluate(module)
+        self.last = time.monotonic() - begun
+        self.took += self.last
+        return found
+
+
+class _Means:
+    """Means of the metrics since the last `take`, of this session or the one before."""
+
+    def __init__(self, so_far: dict[str, float]):
+        self.sums: dict[str, Tensor | float] = {name: x for name, x in so_far.items() if name != "count"}
+        self.count = int(so_far.get("count", 0))
+
+    def so_far(self) -> dict[str, float]:
+        """Numbers to go on from, without rounding."""
+        return {name: float(total) for name, total in self.sums.items()} | {"count": self.count}
 
     def add(self, metrics: dict[str, Tensor]) -> None:
         self.count += 1
@@ -260,20 +313,25 @@ class _Means:
             self.sums[name] = self.sums.get(name, 0) + value.detach()
 
     def take(self) -> dict[str, float]:
-        means = {name: (total / self.count).item() for name, total in self.sums.items()}
-        self.__init__()
+        means = {name: float(total / self.count) for name, total in self.sums.items()}
+        self.__init__({})
         return means
 
 
 class _Stopwatch:
-    """Seconds of training, over all sessions of a run, without the pauses."""
+    """Seconds of training, over all sessions of a run, without the pauses; `wall` is with them."""
 
-    def __init__(self, before: float):
-        self.start = time.monotonic() - before
+    def __init__(self, before: Progress):
+        now = time.monotonic()
+        self.start, self.begun = now - before.seconds, now - max(before.wall, before.seconds)
 
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.start
+
+    @property
+    def wall(self) -> float:
+        return time.monotonic() - self.begun
 
     @contextmanager
     def paused(self):

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from ebt_policy.data.episodes import EpisodeData
-from ebt_policy.data.store import open_episodes
 from ebt_policy.data.windows import WindowDataset
 from ebt_policy.rollout.agent import ChunkedAgent
 from ebt_policy.rollout.monitor import Monitor, MonitoredAgent, Watch, flat_inputs
 from ebt_policy.tasks.robot import Policy
 from ebt_policy.train.build import load_config
+from ebt_policy.train.kinds.robot import demonstrations
 
 
 def load_monitored(
@@ -26,9 +26,9 @@ def load_monitored(
     data: the demonstrations, None where the run's config says. ValueError if they are not those of the training.
     """
     agent, cfg = make_agent(), load_config(Path(run), "robot")
-    path = data or cfg.task.data
-    episodes = open_episodes(path, filter_key=cfg.task.filter_key, obs_keys=list(agent.policy.spec.obs))
+    episodes = demonstrations(cfg, data)
     if episodes.content_hash != cfg.data.hash:
+        path = data or cfg.task.data
         raise ValueError(f"{run} was not trained on {path}, as their hashes differ: set data=<its demonstrations>")
     return MonitoredAgent(agent, Monitor(agent.policy, watch, demonstrated(agent.policy, episodes)))
 

@@ -280,14 +280,14 @@ def test_where_a_target_says_nothing_its_rivals_do_not_differ_from_it(objective)
 
 
 def test_settings_without_meaning_are_refused():
-    for counts in (dict(walked=5), dict(walked=2, swapped=2, noised=1), dict(swapped=-1)):
+    for counts in (dict(walked=5), dict(walked=2, swapped=2, noised=1)):
         with pytest.raises(ValueError, match="no fewer than walked . swapped . noised"):
             InfoNCE(negatives=4, **counts)
-    with pytest.raises(ValueError, match="expected negatives >= 1, box > 0 and blur >= 0, got 0, 1.0 and 0.0"):
+    with pytest.raises(ValueError, match="negatives must be at least 1 and whole, got 0"):
         NoiseContrast(negatives=0)
-    with pytest.raises(ValueError, match="expected start data or noise, shrink >= 0 and blur >= 0"):
+    with pytest.raises(ValueError, match="start must be data or noise, got 'middle'"):
         ContrastiveDivergence("middle")
-    with pytest.raises(ValueError, match="noise that falls to more than 0"):
+    with pytest.raises(ValueError, match="expected noise that falls"):
         DenoisingScores(noise=(0.1, 1.0))
     model = tiny(AnnealedEBT, DenoisingScores(3), ActConfig(lowest=True))
     with pytest.raises(ValueError, match="energies of different levels do not compare"):

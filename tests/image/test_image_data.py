@@ -1,5 +1,9 @@
 """Pictures and tiles: no picture on both sides, nothing lost but the margins, and bad input is named."""
 
+import random
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,7 +11,7 @@ from small_images import write_folder
 
 from ebt_policy.data import images
 from ebt_policy.data.episodes import DataError
-from ebt_policy.data.images import Picture, cut, open_images
+from ebt_policy.data.images import Picture, cut, open_images, read_pictures
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +90,103 @@ def test_grey_pictures_have_one_channel(tmp_path):
     assert data.train.pixels.shape == (18, 1, 8, 8)
     first = np.asarray(Image.open(tmp_path / "grey" / data.train.picture[0]))
     assert np.array_equal(data.train.pixels[0, 0], first[:8, :8])
+
+
+def pixels_of(path, channels=3):
+    """What is read of the only picture in its folder."""
+    return read_pictures(str(path.parent), channels)[0].pixels
+
+
+def test_png_and_jpeg_are_read_whatever_the_case_of_their_names_and_others_are_counted_and_named(tmp_path):
+    picture = Image.fromarray(np.full((8, 8, 3), 7, np.uint8))
+    for name in ("a.PNG", "b.jpg", "c.JPEG", "d.png"):
+        picture.save(tmp_path / name)
+    for name in ("e.bmp", ".hidden.png", "notes.txt"):
+        picture.save(tmp_path / name, "PNG")
+    with pytest.warns(UserWarning, match="^3 files were left out of .*: .hidden.png, e.bmp, notes.txt$"):
+        pictures = read_pictures(str(tmp_path), 3)
+    assert [p.name for p in pictures] == ["a.PNG", "b.jpg", "c.JPEG", "d.png"]
+    assert all((p.pixels == 7).all() for p in pictures)
+
+
+def test_a_photograph_is_turned_as_its_camera_was_held(tmp_path):
+    pixels = np.zeros((8, 16, 3), np.uint8)
+    pixels[:, :8] = 255  # bright at the left
+    picture = Image.fromarray(pixels)
+    picture.getexif()[0x0112] = 6  # to be turned by a quarter, clockwise
+    picture.save(tmp_path / "a.jpg", exif=picture.getexif(), quality=95)
+    read = pixels_of(tmp_path / "a.jpg")
+    assert read.shape == (16, 8, 3) and read[:8].min() > 240 and read[8:].max() < 15  # bright at the top
+
+
+def test_a_palette_and_black_and_white_are_converted_as_nothing_is_lost(tmp_path):
+    grey = np.tile(np.arange(0, 256, 32, dtype=np.uint8), (8, 1))
+    colours = np.stack([grey, grey[::-1], grey.T], axis=-1)
+    for folder in ("palette", "black"):
+        (tmp_path / folder).mkdir()
+    Image.fromarray(colours).quantize(64).save(tmp_path / "palette" / "a.png")
+    expected = np.asarray(Image.fromarray(colours).quantize(64).convert("RGB"))
+    assert np.array_equal(pixels_of(tmp_path / "palette" / "a.png"), expected)
+    Image.fromarray(grey > 100).save(tmp_path / "black" / "a.png")
+    assert np.array_equal(pixels_of(tmp_path / "black" / "a.png", 1)[..., 0], 255 * (grey > 100))
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "channels", "message"),
+    [
+        ("RGBA", "a.png", 3, r"a.png is RGBA \(colours with transparency\), expected RGB for 3 channels: convert it$"),
+        ("LA", "a.png", 1, r"a.png is LA \(grey with transparency\), expected L for 1 channels: convert it$"),
+        ("CMYK", "a.jpg", 3, r"a.jpg is CMYK \(colours for printing\), expected RGB for 3 channels: convert it$"),
+        ("I;16", "a.png", 1, r"a.png is I;16 \(grey of 16 bits\), expected L for 1 channels: convert it$"),
+        ("P", "a.png", 1, r"a.png is P \(a palette\), expected L for 1 channels: convert it$"),
+        ("L", "a.png", 3, "a.png is L, expected RGB for 3 channels: convert it, or set task.channels=1$"),
+    ],
+)
+def test_a_picture_that_would_lose_something_is_named(tmp_path, mode, name, channels, message):
+    Image.new(mode, (8, 8)).save(tmp_path / name)
+    with pytest.raises(DataError, match=message):
+        read_pictures(str(tmp_path), channels)
+
+
+def test_a_colour_that_is_transparent_is_named(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", transparency=(0, 0, 0))
+    with pytest.raises(DataError, match="a.png is RGB .one of its colours transparent., expected RGB"):
+        read_pictures(str(tmp_path), 3)
+
+
+def test_a_picture_of_gigabytes_in_a_small_file_is_not_opened(tmp_path):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    with pytest.raises(DataError, match="a.png is not a whole image: .*exceeds limit"):
+        read_pictures(str(tmp_path), 3)
+
+
+def test_a_file_of_another_kind_under_the_name_of_a_picture_is_not_opened(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n")
+    with pytest.raises(DataError, match="a.png is not a whole image: cannot identify"):
+        read_pictures(str(tmp_path), 3)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_whatever_is_spoilt_in_a_picture_it_is_read_or_named(tmp_path, ending):
+    path, rng = tmp_path / f"a.{ending}", random.Random(0)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+    whole, named = path.read_bytes(), 0
+    for _ in range(200):
+        spoilt = bytearray(whole)
+        spoilt[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        path.write_bytes(spoilt[: rng.choice([len(whole), rng.randrange(len(whole))])])
+        try:
+            read_pictures(str(tmp_path), 3)
+        except DataError as error:
+            assert str(path) in str(error)
+            named += 1
+    assert named > 50
+
+
+def test_the_digits_are_what_they_were():
+    assert open_images("digits", 28, 1, 0.1).facts["hash"] == "115a6ff9dcf6c21a"

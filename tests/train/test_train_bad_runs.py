@@ -16,7 +16,7 @@ from tiny_runs import ROOT, compose_train, make_store, overrides, script
 from ebt_policy.cli import fail_cleanly
 from ebt_policy.train.build import check_targets, load_policy
 from ebt_policy.train.checkpoint import CheckpointError
-from ebt_policy.train.evaluate import check_environment, evaluate_run
+from ebt_policy.train.evaluate import check_meaning, described, evaluate_run
 from ebt_policy.train.run import train_run
 
 
@@ -112,7 +112,8 @@ def test_an_unknown_override_is_named_and_nothing_is_made(store, tmp_path):
 
 
 def test_scripts_end_with_the_message_of_what_went_wrong(run, store, tmp_path):
-    assert "expected one budget, got fit.updates=2 and fit.minutes=5" in complaint("train", "fit.updates=2", "run=x")
+    both = complaint("train", "fit.updates=2", "fit.minutes=5", f"run={tmp_path}/r")
+    assert "expected one budget, got fit.updates=2 and fit.minutes=5: set one to null" in both
     assert "holds a run already" in complaint("train", *overrides(run, store))
     assert "config.yaml, which does not exist" in complaint("eval", f"run={tmp_path}")
     assert "expected a file or a folder of episodes" in complaint(
@@ -228,12 +229,12 @@ def test_another_simulator_or_task_than_recorded_warns_and_strict_refuses(run, e
     if env == "ToyArm-v0":
         spec.simulator["robosuite"] = "0.3"
     with pytest.warns(UserWarning, match="robosuite 0.3, here 1|env_name Lift, here Stack"):
-        check_environment(spec, env)
+        check_meaning(spec, described(env)[0], env)
     with pytest.raises(ValueError, match="the data was recorded with .*: use that, or set strict=false"):
-        check_environment(spec, env, strict=True)
+        check_meaning(spec, described(env)[0], env, strict=True)
 
 
 def test_what_agrees_passes_without_a_word(run):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_environment(load_policy(run).spec, "ToyArm-v0", strict=True)
+        check_meaning(load_policy(run).spec, described("ToyArm-v0")[0], "ToyArm-v0", strict=True)

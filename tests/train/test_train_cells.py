@@ -86,3 +86,12 @@ def test_training_runs_are_those_of_other_seeds_alone_in_their_order(tmp_path):
         (tmp_path / name / "weights.safetensors").touch()
     (tmp_path / "ebt_can_seed3").mkdir()
     assert [run.name for run in training_runs(tmp_path, "ebt_can")] == ["ebt_can", "ebt_can_seed2", "ebt_can_seed10"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", "{}", '{"hashes": {}}', '{"hashes": {"weights": "a"}}', "[" * 9999]
+)
+def test_a_file_that_is_no_result_is_named(checkpoint, text):
+    (checkpoint.parent / "ebt_square_2.json").write_text(text)
+    with pytest.raises(ValueError, match="ebt_square_2.json is no result of an evaluation .*: remove it"):
+        result_of(Cell(checkpoint, {"steps": 2}, 50000, 3), checkpoint.parent, never)

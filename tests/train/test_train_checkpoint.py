@@ -147,7 +147,7 @@ def test_missing_weights_are_named(run):
 
 
 def test_weights_of_another_net_are_refused_whole(run):
-    save_weights(run, Line(), 1)
+    save_weights(run, Line())
     with pytest.raises(CheckpointError, match="does not fit its config.yaml: .* tensors missing .*, 3 unknown"):
         load_policy(run)
 

@@ -41,7 +41,7 @@ def test_the_budget_is_exactly_one_of_updates_and_minutes():
 
 @pytest.mark.parametrize("wrong", [{"updates": 0}, {"minutes": -1.0}, {"updates": 9, "batch": 0}, {"updates": "many"}])
 def test_a_setting_that_cannot_be_is_refused_by_name(wrong):
-    with pytest.raises(ValueError, match=f"fit.{list(wrong)[-1]} must be a positive number"):
+    with pytest.raises(ValueError, match=f"^fit.{list(wrong)[-1]} must be "):
         FitConfig(**wrong)
 
 

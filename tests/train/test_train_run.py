@@ -24,7 +24,7 @@ from ebt_policy.train.run import train_run
 REPLAY = "method.replay={_target_: ebt_policy.core.ReplayBuffer, share: 0.5}"
 OFTEN = "fit.save_every=0"
 LEARN_STEP = "method.model.learn_step_size=true"
-EACH = "fit.log_every=1"  # means over more updates would start anew on resume
+EACH = "fit.log_every=1"
 
 
 def weights(run, name="weights"):
@@ -44,7 +44,7 @@ def assert_same_end(a, b):
 
 def numbers(run):
     """The log without its times."""
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in read_log(run / "train.jsonl")]
+    return [{k: v for k, v in row.items() if k not in ("seconds", "wall")} for row in read_log(run / "train.jsonl")]
 
 
 def observations(store, count=5):

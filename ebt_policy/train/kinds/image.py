@@ -12,7 +12,7 @@ from ebt_policy.core.transformer import MAX_TOKENS
 from ebt_policy.data.images import ImageData, open_images
 from ebt_policy.tasks.image import Denoiser, ImageRows, Restoration
 from ebt_policy.train import build
-from ebt_policy.train.checkpoint import CheckpointError, load_weights
+from ebt_policy.train.checkpoint import CheckpointError
 from ebt_policy.train.work import Work
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def denoiser(cfg: DictConfig) -> Denoiser:
     build.check_targets(cfg)
     task, dim = cfg.task, cfg.net.dim
     tokenize = PatchTokens(task.channels, task.patch, dim)
-    model = build.make(cfg.method.model, tokenize=tokenize, trunk=Transformer(dim, cfg.net.depth, cfg.net.heads))
+    model = build.conditional_model(cfg, tokenize, Transformer(dim, cfg.net.depth, cfg.net.heads))
     return Denoiser(task.channels, task.size, dim, model)
 
 
@@ -53,13 +53,12 @@ def load_denoiser(run: str | Path, **act) -> tuple[Denoiser, ImageData]:
     """
     run = Path(run)
     cfg = build.load_config(run, "image")
-    model = denoiser(cfg)
-    load_weights(run, model)
+    model = build.load_module(run, partial(denoiser, cfg))
     set_act(model.model, **act)
     data = read_images(cfg)
     if data.facts["hash"] != cfg.data.hash:
         raise CheckpointError(f"{cfg.task.source} is not what {run} was trained on: take the images of then, or train")
-    return model.eval().requires_grad_(False), data
+    return model, data
 
 
 def _check_patches(size: int, patch: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ebt_policy.data.episodes import EpisodeData
+from ebt_policy.data.episodes import DataError, EpisodeData
+from ebt_policy.data.oddities import find_outliers, quaternion_columns
 from ebt_policy.data.split import held_out_rows
 from ebt_policy.data.store import open_episodes
 from ebt_policy.data.windows import WindowDataset
@@ -17,14 +19,25 @@ from ebt_policy.train import build
 from ebt_policy.train.work import Work
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from omegaconf import DictConfig
 
 VALIDATION_WINDOWS = 256
+UNIT_NORM, MOSTLY = 0.02, 0.95  # numbers are a quaternion if their length is 1 to so much in so many steps
 
 
 def prepare(cfg: DictConfig) -> Work:
     """The demonstrations cfg.task.data, split by cfg.validation, and the policy that cfg describes for them."""
-    data = open_episodes(cfg.task.data, filter_key=cfg.task.filter_key, obs_keys=list(cfg.task.obs))
+    data = demonstrations(cfg)
+    origin = cfg.task.get("origin")
+    _check_outliers(data, None if origin is None else origin.key)
+    _check_quaternions(data, cfg.task.quaternions or {})
+    if data.spec.hz is None:
+        warnings.warn(
+            "the data does not say at which rate it was recorded, so the policy cannot be served: state task.hz=<Hz>",
+            stacklevel=2,
+        )
     train, held_out = _split(data, cfg.validation)
     windows = WindowDataset(train, cfg.horizon.observe, cfg.horizon.predict)
     return Work(
@@ -33,6 +46,13 @@ def prepare(cfg: DictConfig) -> Work:
         build=partial(build.policy, cfg, data.spec, train, len(windows)),
         evals=(HeldOutError(held_out),) if held_out is not None else (),
     )
+
+
+def demonstrations(cfg: DictConfig, path: str | None = None) -> EpisodeData:
+    """What a run's config trains on, or the same file at another path, with what the config states of it."""
+    task = cfg.task
+    stated = {name: task.get(name) for name in ("hz", "action")}
+    return open_episodes(path or task.data, filter_key=task.filter_key, obs_keys=list(task.obs), **stated)
 
 
 class HeldOutError:
@@ -57,6 +77,34 @@ class HeldOutError:
         if chunk.grad_norm is not None:
             metrics["val_energy_grad"] = chunk.grad_norm.mean().item()
         return metrics
+
+
+def _check_outliers(data: EpisodeData, origin: str | None) -> None:
+    """A warning for every dimension with outliers; DataError where plans would imitate them, unless somebody states
+    that the range of actions holds them."""
+    known = np.isfinite(data.spec.action.high - data.spec.action.low)
+    imitated = {origin} if known else {origin, "action"}
+    for name, sentence in find_outliers(data):
+        if name in imitated:
+            raise DataError(
+                f"{sentence} Leave the episode out or repair it; if these numbers are meant, state the range of "
+                "actions with task.action={low: ..., high: ...}"
+            )
+        warnings.warn(f"{sentence} Its range is taken without them", stacklevel=3)
+
+
+def _check_quaternions(data: EpisodeData, quaternions: Mapping[str, Sequence[int]]) -> None:
+    """DataError if quaternions do not begin where the task says but elsewhere in the same observation: another layout.
+    A warning if there are none."""
+    for key in quaternions.keys() & data.obs.keys():
+        starts, values = list(quaternions[key]), data.obs[key]
+        norms = [np.linalg.norm(values[:, start : start + 4], axis=1) for start in starts]
+        if all(np.mean(np.abs(norm - 1) < UNIT_NORM) > MOSTLY for norm in norms):
+            continue
+        said = f"task.quaternions has quaternions begin at columns {starts} of {key}, where the data has other numbers"
+        if found := quaternion_columns(key, values):
+            raise DataError(f"{said}, and has some at {found}: set 'task.quaternions={{{key}: {found}}}', or as it is")
+        warnings.warn(said, stacklevel=3)
 
 
 def _split(data: EpisodeData, share: float) -> tuple[EpisodeData, EpisodeData | None]:
