@@ -25,6 +25,7 @@ def main(cfg: DictConfig) -> None:
     address = Address(cfg.host, cfg.port, cfg.token)
     act = {} if cfg.policy.steps is None else {"steps": cfg.policy.steps}
     policy = load_policy(cfg.run, **act)
+    policy.spec = policy.spec.stating(cfg.policy.hz, cfg.policy.action)
     model = sha256(Path(cfg.run) / "weights.safetensors")
     asyncio.run(serve(PolicyServer(LocalPlanner(policy, model, cfg.policy.continuity, cfg.policy.warm), address)))
 

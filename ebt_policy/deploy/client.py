@@ -4,32 +4,44 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from websockets.exceptions import WebSocketException
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from ebt_policy.data.spec import Spec
 from ebt_policy.deploy import protocol
 from ebt_policy.deploy.plan import Plan, PlanError, Request, Terms
 
+CLOSING = 0.2  # s that a server has to say goodbye
+DAY = 86400.0  # s; no thread waits for years
+Answer = TypeVar("Answer")
+
 
 class RemotePlanner:
     """Plans come from the server at `url`. PlanError if it refuses, does not fit the robot, or does not answer.
 
-    A lost connection is opened again with the next request: the arm is held in between, and the loop goes on.
-    codec: "jpeg" compresses images. seed: what the server's sampler starts from.
+    After any of that the link is closed, so that no late answer is taken for that of another request, and opened again
+    with the next request: the arm is held in between, and the loop goes on.
+    codec: "jpeg" compresses images. seed: what the server's sampler starts from. patience: s for a link to open.
     """
 
     def __init__(self, url: str, spec: Spec, token: str = "", codec: str = "raw", seed: int = 0, patience: float = 5.0):
         if codec not in protocol.CODECS:
             raise ValueError(f"expected a codec of {', '.join(protocol.CODECS)}, got {codec!r}")
+        protocol.check_token(token)
         self.url, self.spec, self.token = url, spec, token
         self.codec, self.seed, self.patience = codec, seed, patience
-        self._socket, self._one = None, threading.Lock()  # one exchange at a time, of whatever thread
+        self._socket: ClientConnection | None = None
+        self._open = ExitStack()  # what holds the socket
+        self._one = threading.Lock()  # one exchange at a time, of whatever thread
         self.terms: Terms = self._connect()
 
     def __call__(self, request: Request) -> Plan:
-        """Blocks until the plan is there, at most the request's deadline."""
+        """Blocks until the plan is there, at most the request's deadline, or `patience` for a lost link to open."""
         with self._one:
             return self._plan(request)
 
@@ -38,70 +50,90 @@ class RemotePlanner:
         with self._one:
             self.seed = seed
             if self._socket is None:
-                self._connect()  # which says the seed
+                self._reconnect()  # which says the seed
             else:
-                self._exchange("reset", {"seed": seed}, "ready", self.patience)
+                self._exchange("reset", {"seed": seed % 2**63}, "ready", self.patience, dict)
 
     def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        self._socket, opened, self._open = None, self._open, ExitStack()
+        opened.close()
 
     def _plan(self, request: Request) -> Plan:
-        if self._socket is None:
-            self._connect()
-        end = time.monotonic() + request.deadline
-        body = self._exchange("plan", protocol.request_body(request, self.codec), "plan", request.deadline)
-        while body.get("id") != request.id:  # the answer to one that was given up
-            body = self._receive("plan", max(0.0, end - time.monotonic()))
         try:
-            return protocol.read_plan(body, self.terms)
+            protocol.check_request(request, self.terms)
         except protocol.ProtocolError as error:
-            raise PlanError(f"{self.url} sent no plan: {error}") from error
+            raise PlanError(f"the request does not fit the policy at {self.url}: {error}") from error
+        if self._socket is None:
+            self._reconnect()
+        obs = {key: request.obs[key] for key in self.terms.spec["obs"]}  # what a robot sees besides is not sent
+        body = protocol.request_body(replace(request, obs=obs), self.codec)
+
+        def read(body: dict[str, Any]) -> Plan | None:
+            plan = protocol.read_plan(body, self.terms)
+            return plan if plan.id == request.id else None
+
+        return self._exchange("plan", body, "plan", request.deadline, read)
 
     def _connect(self) -> Terms:
+        settings = {"open_timeout": self.patience, "close_timeout": CLOSING, "compression": None, "proxy": None}
         try:
-            self._socket = connect(
-                self.url, max_size=protocol.MAX_BYTES, open_timeout=self.patience, compression=None, proxy=None
-            )
+            self._socket = self._open.enter_context(connect(self.url, max_size=protocol.MAX_BYTES, **settings))
         except (OSError, WebSocketException, ValueError) as error:
-            raise PlanError(f"expected a policy server at {self.url}: {error}: start scripts/serve.py there") from error
-        hello = {"protocol": protocol.PROTOCOL, "token": self.token, "spec": self.spec.to_dict(), "seed": self.seed}
-        hello["spec"] = {name: hello["spec"][name] for name in ("obs", "action", "hz")}
-        try:
-            body = self._exchange("hello", hello, "terms", self.patience)
-            protocol.check_version(body)
-            terms = protocol.read_terms(body)
-            wrong = protocol.differences(terms.spec, hello["spec"])
-        except protocol.ProtocolError as error:
-            self.close()
-            raise PlanError(f"{self.url}: {error}") from error
-        if wrong:
-            self.close()
-            raise PlanError(f"the policy at {self.url} was not trained for this robot: {'; '.join(wrong)}")
+            why = protocol.shortened(str(error))
+            raise PlanError(f"expected a policy server at {self.url}: {why}: start scripts/serve.py there") from error
+        self._socket.socket.settimeout(self.patience)  # a server that does not read lets sending wait for ever
+        spec = {name: value for name, value in self.spec.to_dict().items() if name in ("obs", "action", "hz")}
+        hello = {"protocol": protocol.PROTOCOL, "token": self.token, "spec": spec, "seed": self.seed % 2**63}
+        return self._exchange("hello", hello, "terms", self.patience, self._read_terms)
+
+    def _read_terms(self, body: dict[str, Any]) -> Terms:
+        protocol.check_version(body)
+        terms = protocol.read_terms(body)
+        if wrong := protocol.differences(terms.spec, self.spec.to_dict()):
+            raise protocol.ProtocolError(f"the policy was not trained for this robot: {'; '.join(wrong)}")
         return terms
 
-    def _exchange(self, kind: str, body: dict, answer: str, seconds: float) -> dict:
+    def _reconnect(self) -> None:
+        terms = self._connect()
+        if terms != self.terms:
+            self.close()
+            raise PlanError(f"the policy at {self.url} is another one now, {terms.model[:12]}: start the robot again")
+
+    def _exchange(
+        self,
+        kind: str,
+        body: dict[str, Any],
+        answer: str,
+        seconds: float,
+        read: Callable[[dict[str, Any]], Answer | None],
+    ) -> Answer:
+        """Send, and `read` answers until one is not None; the link is closed unless one comes within `seconds`."""
+        socket, end = self._socket, time.monotonic() + min(seconds, DAY)
         try:
-            self._socket.send(protocol.pack(kind, body))
+            socket.send(protocol.pack(kind, body))
+            while (found := read(self._receive(socket, answer, end))) is None:
+                pass  # the answer to another request
+            return found
+        except TimeoutError as error:
+            why, cause = f"{self.url} did not answer within {1000 * seconds:.0f} ms", error
+        except protocol.ProtocolError as error:
+            why, cause = f"{self.url} sent no usable {answer}: {error}", error
         except (OSError, WebSocketException) as error:
-            raise self._lost(error) from error
-        return self._receive(answer, seconds)
-
-    def _receive(self, answer: str, seconds: float) -> dict:
-        try:
-            kind, body = protocol.unpack(self._socket.recv(timeout=seconds))
-        except TimeoutError:
-            self.close()  # so that a late answer is not taken for that of the next request
-            raise PlanError(f"{self.url} did not answer within {1000 * seconds:.0f} ms") from None
-        except (OSError, WebSocketException, protocol.ProtocolError) as error:
-            raise self._lost(error) from error
-        if kind == "error":
-            raise PlanError(f"{self.url} refuses: {body.get('why')}")
-        if kind != answer:
-            raise self._lost(f"expected {answer}, got {kind}")
-        return body
-
-    def _lost(self, error: object) -> PlanError:
+            why, cause = f"the link to {self.url} is lost: {protocol.shortened(str(error))}", error
+        except BaseException:  # also an interrupt: what comes next would be the answer to this
+            self.close()
+            raise
         self.close()
-        return PlanError(f"the link to {self.url} is lost: {error}")
+        raise PlanError(why) from cause
+
+    def _receive(self, socket: ClientConnection, answer: str, end: float) -> dict[str, Any]:
+        """The body of the next message; PlanError if the server refuses."""
+        left = end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        kind, body = protocol.unpack(socket.recv(timeout=left))
+        if kind == "error":
+            raise PlanError(f"{self.url} refuses: {protocol.shortened(str(body.get('why')))}")
+        if kind != answer:
+            raise protocol.ProtocolError(f"expected {answer}, got {kind}")
+        return body

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ebt_policy import bounds
 from ebt_policy.deploy.clock import EPSILON, Clock, paced
 from ebt_policy.deploy.link import Link
 from ebt_policy.deploy.plan import Plan, PlanError, Request
@@ -87,6 +88,7 @@ def control(
 
     keys: observations that the policy reads; None: all that the robot makes. TypeError for a robot that is not safe.
     """
+    bounds.number("seconds", seconds, "[0, inf)")
     if not isinstance(robot, SafeRobot):
         raise TypeError(f"expected a SafeRobot, got {type(robot).__name__}: no arm moves without its limits")
     operator, outcome, hz = operator or Nobody(), Outcome(), robot.spec.hz
@@ -124,6 +126,8 @@ class _Loop:
 
     def turn(self, late: float, monitors: Sequence[Monitor], outcome: Outcome) -> Tick:
         now, observation = self.clock.now(), self.robot.observe()
+        if self.history and observation.time < self.history[-1].time - EPSILON:
+            self.history.clear()  # the clock went back, and what was seen before has no time
         if not self.history or observation.time > self.history[-1].time + EPSILON:
             self.history.append(observation)
         self._ask(now)

@@ -10,10 +10,12 @@ run     the policy moves the arm
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from time import perf_counter
 
 import numpy as np
 
 from ebt_policy.data.episodes import Episode, EpisodeData
+from ebt_policy.data.spec import ActionSpec
 from ebt_policy.deploy.clock import Clock
 from ebt_policy.deploy.control import Tick
 from ebt_policy.deploy.plan import Plan, Planner, Request, Terms
@@ -56,15 +58,16 @@ def check(robot: SafeRobot, planner: Planner, terms: Terms, timing: Timing, obse
     """Of an entered robot: what fits, in words. ValueError at the first thing that does not."""
     if wrong := differences(terms.spec, robot.spec.to_dict()):
         raise ValueError(f"the policy was not trained for this robot: {'; '.join(wrong)}")
-    said = [f"robot and policy agree on {', '.join(terms.spec['obs'])}, {robot.spec.action} and {robot.spec.hz:g} Hz"]
+    keys = ", ".join(terms.spec["obs"])
+    said = [f"robot and policy agree on {keys}, {_meaning(robot.spec.action)} and {robot.spec.hz:g} Hz"]
     look = _look(robot, terms)
     said.append(_placed(robot, look))
     obs = {k: np.stack([look.values[k]] * terms.observe) for k in terms.spec["obs"]}
-    seconds, plans = _timed(planner, obs, timing, robot.clock)
+    real, seconds, plans = _timed(planner, obs, robot.clock)
     slow = float(np.percentile(seconds, timing.percentile))
     timing.check(observation_delay + max(0.0, slow - timing.latency))
     said.append(
-        f"a plan takes {1000 * np.median(seconds):.1f} ms (median of {PROBES}), assumed are {1000 * timing.latency:.0f}"
+        f"a plan takes {1000 * np.median(real):.1f} ms (median of {PROBES}), assumed are {1000 * timing.latency:.0f}"
         f" ms, observations are {1000 * observation_delay:.0f} ms old; {1000 * timing.budget:.0f} ms can be hidden"
     )
     low, high = robot.spec.action.low, robot.spec.action.high
@@ -74,6 +77,11 @@ def check(robot: SafeRobot, planner: Planner, terms: Terms, timing: Timing, obse
             f"expected actions in [{low:g}, {high:g}], planned are up to {beyond:.2g} outside: other units?"
         )
     return [*said, f"planned actions are within the robot's range by {-beyond:.2g}"]
+
+
+def _meaning(action: ActionSpec) -> str:
+    words = f"frame {action.frame}, mode {action.mode}, rotation {action.rotation}, gripper {action.gripper}"
+    return f"actions of {action.dim} numbers in [{action.low:g}, {action.high:g}] ({words})"
 
 
 def _look(robot: SafeRobot, terms: Terms) -> Observation:
@@ -154,11 +162,12 @@ def _slowed(robot: SafeRobot, actions: np.ndarray, slower: int) -> np.ndarray:
     return np.stack([np.interp(ticks, steps, column) for column in actions.T], axis=1).astype(np.float32)
 
 
-def _timed(planner: Planner, obs: dict, timing: Timing, clock: Clock) -> tuple[list[float], list[Plan]]:
-    """s on the robot's clock, and plans, of which the first warms up."""
-    seconds, plans = [], []
+def _timed(planner: Planner, obs: dict, clock: Clock) -> tuple[list[float], list[float], list[Plan]]:
+    """What plans really take, what on the robot's clock, both in s, and the plans, of which the first warms up."""
+    real, seconds, plans = [], [], []
     for i in range(PROBES + 1):
-        begin = clock.now()
+        begin, moment = perf_counter(), clock.now()
         plans.append(planner(Request(-i - 1, obs, PATIENCE)))
-        seconds.append(clock.now() - begin)
-    return seconds[1:], plans
+        real.append(perf_counter() - begin)
+        seconds.append(clock.now() - moment)
+    return real[1:], seconds[1:], plans

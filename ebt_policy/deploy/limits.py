@@ -8,15 +8,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from itertools import combinations
 from typing import Any
 
-from ebt_policy.deploy.motion import MotionLimits, Vector
+import numpy as np
+
+from ebt_policy import bounds
+from ebt_policy.deploy.motion import LimitsError, MotionLimits, Vector
 
 Plane = tuple[Sequence[float], float]  # (normal of length 1, offset)
 
-
-class LimitsError(ValueError):
-    """Limits that are missing, contradict themselves or do not fit the robot; the message says which."""
+REACH = "[-1000, 1000]"  # m, rad: what lies outside is in other units, or no limit
+SIZE = "(0, 1000]"
+WAIT = "(0, 60]"  # s: an arm that nobody stops for longer is one without a watchdog
+SEARCHED = 1000  # points between the corners of what box and planes leave
+PARALLEL, ROUNDING, THIN = 1e-9, 1e-9, 1e-6
 
 
 @dataclass(frozen=True)
@@ -30,17 +36,43 @@ class Workspace:
     margin: float  # m that is kept from all of them, for what the arm overshoots
 
     def __post_init__(self):
+        for name in ("low", "high"):
+            bounds.numbers(name, getattr(self, name), REACH, error=LimitsError)
         n = len(self.low)
         if len(self.high) != n or not n:
             raise LimitsError(f"expected a low and a high for each dimension, got {self.low} and {self.high}")
+        bounds.number("margin", self.margin, "[0, 1000]", LimitsError)
         if not all(low + 2 * self.margin < high for low, high in zip(self.low, self.high, strict=True)):
             raise LimitsError(f"expected low < high with the margin {self.margin} inside, got {self.low}, {self.high}")
-        if self.margin < 0:
-            raise LimitsError(f"expected a margin of at least 0, got {self.margin}")
-        if any(len(centre) != n for centre, _ in (*self.planes, *self.spheres)):
-            raise LimitsError(f"expected planes and spheres in {n} dimensions, as the box: joints have none")
+        _check_pairs("planes", self.planes, ("normal", "offset"), n, REACH)
+        _check_pairs("spheres", self.spheres, ("centre", "radius"), n, SIZE)
         if any(not math.isclose(math.hypot(*normal), 1, rel_tol=1e-3) for normal, _ in self.planes):
             raise LimitsError("expected planes (normal, offset) with normals of length 1")
+        if (self.planes or self.spheres) and not self._leaves_room():
+            raise LimitsError(
+                "expected room for the arm inside of the box, before all planes and outside of all spheres, they leave "
+                "none: measure them again; a plane's normal points to where the arm may be"
+            )
+
+    def _leaves_room(self) -> bool:
+        """Whether there is a point, among many, that the arm may be at."""
+        corners = self._corners()
+        if not len(corners) or np.linalg.matrix_rank(corners - corners[0], THIN) < len(self.low):
+            return False
+        shares = np.random.default_rng(0).dirichlet(np.full(len(corners), 0.5), SEARCHED)
+        points = np.concatenate([corners, shares @ corners])
+        gaps = [np.linalg.norm(points - centre, axis=1) - radius for centre, radius in self.spheres]
+        return bool((np.min(gaps, axis=0) > self.margin).any()) if gaps else True
+
+    def _corners(self) -> np.ndarray:
+        """Those of what box and planes leave, (m, n): where n of their sides meet."""
+        n, inside = len(self.low), np.eye(len(self.low))
+        normals = np.array([*inside, *-inside, *(normal for normal, _ in self.planes)])
+        offsets = np.r_[self.low, np.negative(self.high), [offset for _, offset in self.planes]] + self.margin
+        sides = np.array(list(combinations(range(len(offsets)), n)))
+        sides = sides[np.abs(np.linalg.det(normals[sides])) > PARALLEL]
+        points = np.linalg.solve(normals[sides], offsets[sides][..., None])[..., 0]
+        return points[(points @ normals.T >= offsets - ROUNDING).all(axis=1)]
 
     def depth(self, path: Sequence[Vector]) -> float:
         """How far outside a polygon line comes at its worst, m; at most 0 if it stays inside."""
@@ -103,8 +135,10 @@ class GripperLimits:
     dwell: float  # s between a change of direction and the next
 
     def __post_init__(self):
-        if not self.low < self.high or self.dwell < 0:
-            raise LimitsError(f"expected low < high and a dwell of at least 0 s, got {self}")
+        for name, within in (("low", REACH), ("high", REACH), ("dwell", "[0, 60]")):
+            bounds.number(name, getattr(self, name), within, LimitsError)
+        if not self.low < self.high:
+            raise LimitsError(f"expected low < high, got {self}")
 
 
 @dataclass(frozen=True)
@@ -119,21 +153,19 @@ class Limits:
     stale: float  # s that an observation may be old
 
     def __post_init__(self):
-        if not (0 < self.watchdog < math.inf and 0 < self.stale < math.inf):
-            raise LimitsError(f"expected watchdog and stale above 0 s, got {self.watchdog} and {self.stale}")
+        for name in ("watchdog", "stale"):
+            bounds.number(f"limits.{name}", getattr(self, name), WAIT, LimitsError)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Limits:
         """From plain data, such as a robot's YAML; LimitsError names what is missing or unknown."""
         data = _complete(cls, data, "limits")
-        space = _complete(Workspace, data["workspace"], "limits.workspace")
-        parts = {"motion": MotionLimits, "turn": MotionLimits, "gripper": GripperLimits}
+        parts = {"workspace": Workspace, "motion": MotionLimits, "turn": MotionLimits, "gripper": GripperLimits}
         made = {
-            name: None if data[name] is None and name != "motion" else _made(kind, data[name], f"limits.{name}")
+            name: None if data[name] is None and name in ("turn", "gripper") else _made(kind, data[name], name)
             for name, kind in parts.items()
         }
-        space = {name: _frozen(value) for name, value in space.items()}
-        return cls(workspace=Workspace(**space), **made, watchdog=data["watchdog"], stale=data["stale"])
+        return cls(**made, watchdog=data["watchdog"], stale=data["stale"])
 
 
 def _complete(kind: type, data: Any, name: str) -> dict[str, Any]:
@@ -149,12 +181,24 @@ def _complete(kind: type, data: Any, name: str) -> dict[str, Any]:
 
 
 def _made(kind: type, data: Any, name: str):
+    data = {key: _frozen(value) for key, value in _complete(kind, data, f"limits.{name}").items()}
     try:
-        return kind(**_complete(kind, data, name))
-    except LimitsError:
-        raise
-    except ValueError as error:
-        raise LimitsError(f"{name}: {error}") from error
+        return kind(**data)
+    except LimitsError as error:
+        raise LimitsError(f"limits.{name}: {error}") from error
+
+
+def _check_pairs(name: str, pairs: Any, parts: tuple[str, str], n: int, within: str) -> None:
+    """Of a list of (vector (n,), number), whose parts have these names."""
+    vector, number = parts
+    shaped = isinstance(pairs, list | tuple) and all(isinstance(p, list | tuple) and len(p) == 2 for p in pairs)
+    if not shaped:
+        raise LimitsError(f"expected {name} as a list of [{vector}, {number}], got {pairs!r}: [] for none")
+    for i, (numbers, value) in enumerate(pairs):
+        bounds.numbers(f"{name}[{i}].{vector}", numbers, REACH, error=LimitsError)
+        bounds.number(f"{name}[{i}].{number}", value, within, LimitsError)
+        if len(numbers) != n:
+            raise LimitsError(f"expected planes and spheres in {n} dimensions, as the box: joints have none")
 
 
 def _frozen(value: Any):

@@ -14,11 +14,17 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ebt_policy import bounds
+
 Vector = list[float]  # plain floats: at three to seven dimensions several times faster than arrays
 
 SLACK = 1e-9
 BRAKING_TICKS = 400  # more means that limits and rate do not fit
 TRIALS = 5  # halvings between the wish and the way out
+
+
+class LimitsError(ValueError):
+    """Limits that are missing, contradict themselves or do not fit the robot; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +37,9 @@ class MotionLimits:
     jerk: float  # m/s^3
 
     def __post_init__(self):
-        values = (self.step, self.velocity, self.acceleration, self.jerk)
-        if not all(isinstance(v, int | float) and 0 < v < math.inf for v in values):
-            raise ValueError(f"expected step, velocity, acceleration and jerk above 0 and finite, got {self}")
+        bounds.number("step", self.step, "(0, 1000]", LimitsError)
+        for name in ("velocity", "acceleration", "jerk"):
+            bounds.number(name, getattr(self, name), "(0, inf)", LimitsError)
 
 
 class Glide:
@@ -74,6 +80,10 @@ class Glide:
         if best is not None:
             return self._take(best[0])
         return self._accept(out, allowed)
+
+    def brake(self) -> Vector:
+        """The velocity of the next tick on the way out that the last one was allowed with."""
+        return self._take(self._braked(self.v, self.d))
 
     def _accept(self, v: Vector, allowed: Callable[[list[Vector]], bool]) -> Vector | None:
         path = self._path(v)

@@ -5,14 +5,15 @@ n dimensions of the arm's position    Da action dimensions
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Protocol
 
 import numpy as np
 
-from ebt_policy.data.spec import ActionSpec, Spec
-from ebt_policy.deploy.clock import EPSILON, Clock
+from ebt_policy import bounds
+from ebt_policy.data.spec import Spec
+from ebt_policy.deploy.clock import EPSILON, Clock, Jumps
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Motion:
     turn: float = 0.0  # rad of one action unit in the three numbers of rotation; 0: there are none
 
     def __post_init__(self):
-        if self.scale <= 0 or self.turn < 0:
-            raise ValueError(f"expected scale > 0 and turn >= 0, got scale {self.scale} and turn {self.turn}")
+        bounds.number("motion.scale", self.scale, "(0, inf)")
+        bounds.number("motion.turn", self.turn, "[0, inf)")
 
 
 class RobotError(RuntimeError):
@@ -73,14 +74,16 @@ class Delays:
     command: float = 0.0  # s
 
     def __post_init__(self):
-        if min(self.observation, self.jitter, self.command) < 0 or not 0 <= self.dropped < 1:
-            raise ValueError(f"expected delays >= 0 s and a share dropped in [0, 1), got {self}")
+        for name in ("observation", "jitter", "command"):
+            bounds.number(f"delays.{name}", getattr(self, name), "[0, inf)")
+        bounds.number("delays.dropped", self.dropped, "[0, 1)")
 
 
 class SimRobot:
-    """Any Gymnasium environment of ours as a robot; a command lasts one control period, then comes a new observation.
+    """Any Gymnasium environment as a robot (envs/README.md); a command lasts one control period, then comes a new observation.
 
     The first observation is never dropped or late. `success` says whether the task has been solved since `reset`.
+    When the clock goes back, what is on its way still takes as long as it would have.
     """
 
     def __init__(self, env: Any, motion: Motion, clock: Clock, delays: Delays | None = None, seed: int = 0):
@@ -90,10 +93,16 @@ class SimRobot:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], env: Any, clock: Clock, seed: int = 0) -> SimRobot:
-        """data: as in configs/robot. ValueError for a robot that is not simulated."""
+        """data: as in configs/robot/sim.yaml. ValueError for a robot that is not simulated, or is of another task."""
         if data["kind"] != "sim":
             raise ValueError(f"expected robot=sim, got a robot of kind {data['kind']!r}: there is no other here yet")
-        return cls(env, Motion(**data["motion"]), clock, Delays(**data["delays"]), seed)
+        robot = cls(env, Motion(**data["motion"]), clock, Delays(**data["delays"]), seed)
+        if robot.motion.key not in robot.spec.obs:
+            raise ValueError(
+                f"expected the measured position among the observations {', '.join(robot.spec.obs)}, got "
+                f"{robot.motion.key!r}: say in the task's YAML what robot=sim is there, see envs/README.md"
+            )
+        return robot
 
     def __enter__(self) -> SimRobot:
         self.reset(self._seed)
@@ -105,34 +114,34 @@ class SimRobot:
     def reset(self, seed: int, options: dict[str, Any] | None = None) -> None:
         """To the initial state of `seed`, which delays are drawn from as well; options: the environment's own."""
         self._rng = np.random.default_rng(seed)
-        self._values, _ = self.env.reset(seed=seed, options=options)
-        self.success = False
+        self._values = _with_shapes(self.env.reset(seed=seed, options=options)[0])
+        self.success, self._ended = False, False
         self._commands: list[tuple[float, np.ndarray]] = []  # (takes effect, action), in order
         self._effective = np.zeros(self.spec.action.dim, np.float32)
         now = self.clock.now()
-        self._stepped, self._reports = (
-            now,
-            [(now, Observation(now, self._values))],
-        )  # (arrives, observation), as measured
+        self._jumps, self._stepped = Jumps(now), now
+        self._reports = [(now, Observation(now, self._values))]  # (arrives, observation), as measured
 
     def observe(self) -> Observation:
-        now = self.clock.now() + EPSILON
+        now = self._now() + EPSILON
         if now > self._stepped + 1 / self.spec.hz + 2 * EPSILON:  # nothing was commanded: the world stands still
             self._stepped = now - 1 / self.spec.hz
             self._reports.append((now + self.delays.observation, Observation(now, self._values)))
-        arrived = [i for i, (arrives, _) in enumerate(self._reports) if arrives <= now]
-        del self._reports[: arrived[-1]]  # measured before the newest that is here
+        newest = max((i for i, (arrives, _) in enumerate(self._reports) if arrives <= now), default=0)
+        del self._reports[:newest]
         return self._reports[0][1]
 
     def command(self, action: np.ndarray) -> np.ndarray:
         sent = np.clip(action, self.spec.action.low, self.spec.action.high).astype(np.float32)
-        now = self.clock.now()
+        now = self._now()
         self._commands.append((now + self.delays.command, sent))
         while self._commands and self._commands[0][0] <= now + EPSILON:
             self._effective = self._commands.pop(0)[1]
-        self._values, _, _, _, info = self.env.step(self._effective)
+        if not self._ended:  # nothing moves in a world that has come to its end
+            values, _, self._ended, _, info = self.env.step(self._effective)
+            self._values = _with_shapes(values)
+            self.success = self.success or bool(np.all(info.get("success", False)))
         self._stepped = now
-        self.success = self.success or bool(info.get("success", False))
         if self._rng.random() >= self.delays.dropped:
             measured = now + 1 / self.spec.hz
             late = self.delays.observation + self.delays.jitter * self._rng.random()
@@ -142,18 +151,35 @@ class SimRobot:
     def trouble(self) -> str:
         return ""
 
+    def _now(self) -> float:
+        now = self.clock.now()
+        if (gone := self._jumps.until(now)) < 0:
+            self._stepped += gone
+            self._commands = [(effect + gone, action) for effect, action in self._commands]
+            self._reports = [(arrives + gone, replace(o, time=o.time + gone)) for arrives, o in self._reports]
+        return now
+
 
 def spec_of(env: Any) -> Spec:
-    """What an environment says about itself; ValueError where it does not say what a robot must."""
-    inner = env.unwrapped
-    if hasattr(inner, "spec_dict"):
-        return Spec.from_dict(inner.spec_dict())
-    spaces, hz = getattr(env.observation_space, "spaces", None), inner.metadata.get("render_fps")
+    """What an environment says about itself: the shapes of its observations, its limits, and `spec_dict()`, as
+    envs/README.md has it. What it does not say is unknown; ValueError for observations without names and no rate.
+    """
+    said = env.get_wrapper_attr("spec_dict")() if env.has_wrapper_attr("spec_dict") else {}
+    spaces, hz = getattr(env.observation_space, "spaces", None), said.get("hz") or env.metadata.get("render_fps")
     if spaces is None or not hz:
         raise ValueError(
-            f"expected named observations and a control rate from {type(inner).__name__}: "
-            "give it a Dict observation space and metadata['render_fps']"
+            f"expected named observations and a control rate from {type(env.unwrapped).__name__}: "
+            "give it a Dict observation space and metadata['render_fps'], see envs/README.md"
         )
-    low, high = float(env.action_space.low.min()), float(env.action_space.high.max())
-    action = ActionSpec(prod(env.action_space.shape), "eef", "delta", "none", "none", low, high)
-    return Spec({key: tuple(space.shape) for key, space in spaces.items()}, action, float(hz))
+    low, high = (float(str(edge)) for edge in (env.action_space.low.min(), env.action_space.high.max()))
+    action = {"dim": prod(env.action_space.shape), "low": low, "high": high} | said.get("action", {})
+    obs = {key: tuple(space.shape) or (1,) for key, space in spaces.items()}
+    try:
+        return Spec.from_dict(said | {"obs": obs, "action": action, "hz": float(hz)})
+    except TypeError as error:
+        raise ValueError(f"expected spec_dict() of {env} as in envs/README.md, got {error}") from error
+
+
+def _with_shapes(values: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Observations as arrays of an environment's own; a single number is (1,), as in data sets."""
+    return {key: np.atleast_1d(np.array(value)) for key, value in values.items()}

@@ -6,6 +6,9 @@
 "delta") the limits hold for displacements from the measured position, for absolute ones for the way from command to
 command. What was sent since the position was measured counts as driven, partly driven or not driven at all. An
 observation key that both the arm and the policy use has to hold the measured position.
+
+A clock that jumps stops the arm, by the way out that it had before. What is remembered is moved to the new time, as if
+the clock had stood still: nothing that was sent is forgotten, and no waiting is over early.
 """
 
 from __future__ import annotations
@@ -17,10 +20,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ebt_policy.deploy.clock import EPSILON, Clock
+from ebt_policy import bounds
+from ebt_policy.deploy.clock import EPSILON, Clock, Jumps
 from ebt_policy.deploy.limits import Limits, LimitsError, Plane
 from ebt_policy.deploy.motion import SLACK, Glide, Vector
-from ebt_policy.deploy.robot import Observation, Robot
+from ebt_policy.deploy.robot import Observation, Robot, RobotError
 
 SAME = 1e-7  # m/s, rad/s: closer wishes count as fulfilled
 TOUCH = 5e-7  # m, rad: what a measured float32 is off by
@@ -51,6 +55,8 @@ class SafeRobot:
         self.interventions: deque[Intervention] = deque(maxlen=KEPT)
         self.intervened = 0  # how often, beyond what is kept
         self.stopped = ""
+        self._measured: Vector | None = None  # the arm's position (n,), and when that was
+        self._seen = -math.inf
 
     def __enter__(self) -> SafeRobot:
         self.robot.__enter__()
@@ -75,13 +81,19 @@ class SafeRobot:
         self._glide = Glide(self.size, self.limits.motion, 1 / self.spec.hz, reach)
         turn = self.limits.turn
         self._turning = turn and Glide(3, turn, 1 / self.spec.hz, self.motion.turn * unit)
-        self._grip, self._side, self._gripped = 0.0, 0.0, -math.inf
+        limits = self.limits.gripper
+        self._grip = min(max(0.0, limits.low), limits.high) if limits else 0.0
+        self._side, self._gripped = 0.0, -math.inf
+        self._jumps = Jumps(self.clock.now())
+        self._unsure = -math.inf  # until when, as the clock jumped then, nobody knows whether what was sent arrived
         self._sides: tuple[Plane, ...] = ()  # on which the arm passes spheres
         self._since: list[tuple[float, Vector]] = []  # when and by how much the arm was moved since it was measured
         self._outside = math.inf  # by how much of its workspace the arm was at the least, since it was let go
+        self._fresh = self._jumps.last
         self.observe()
+        if self._measured is None:
+            raise RobotError(f"expected an arm that says where it is, but {self.stopped}")
         self._target = self._measured
-        self._fresh = self.clock.now()
 
     def observe(self) -> Observation:
         """The robot's; one that lacks the measured position is an error.
@@ -94,7 +106,10 @@ class SafeRobot:
         if self.motion.key not in observation.values:
             raise ValueError(f"expected {self.motion.key!r} in every observation, got {sorted(observation.values)}")
         measured = np.asarray(observation.values[self.motion.key], np.float64).ravel().tolist()
-        if all(map(math.isfinite, measured)) and len(measured) == self.size:
+        ahead = observation.time - self._now()
+        if not ahead <= 2 * EPSILON:
+            self.stop(f"the observation is of {ahead:.3f} s from now, on a clock that is another or was set")
+        elif all(map(math.isfinite, measured)) and len(measured) == self.size:
             self._measured, self._seen = measured, observation.time
             self._since = [(sent, move) for sent, move in self._since if sent >= observation.time - EPSILON]
             outside = max(0.0, self.limits.workspace.depth([measured]))
@@ -112,7 +127,7 @@ class SafeRobot:
             raise ValueError(f"expected an action of shape ({self.spec.action.dim},), got {asked.shape}")
         if not np.isfinite(asked).all():
             return self._held("the action is not finite", asked)
-        now = self.clock.now()
+        now = self._now()
         if now - self._seen > self.limits.stale:
             return self._held(f"the observation is {now - self._seen:.2f} s old", asked)
         self._fresh = now
@@ -130,7 +145,8 @@ class SafeRobot:
 
     def release(self) -> None:
         """The operator says that the arm may go on."""
-        self.stopped, self._fresh, self._outside = "", self.clock.now(), math.inf
+        self.stopped = ""
+        self._fresh, self._outside = self._now(), math.inf
 
     def brake(self, cause: str) -> None:
         """To a standstill, which takes as long as the limits say, and hold until `release`."""
@@ -143,8 +159,22 @@ class SafeRobot:
             self.observe()
         self.hold(self.stopped)
 
+    def _now(self) -> float:
+        """The clock's time. If it jumped, the arm stops, and what is remembered is moved along."""
+        now = self.clock.now()
+        passed, jumped = now - self._jumps.last, self._jumps.until(now)
+        if jumped:
+            self._unsure = now
+            self.stop(f"the clock went {'back' if jumped < 0 else 'ahead'} by {abs(round(jumped, 3)):g} s")
+        if jumped < 0:
+            self._fresh, self._seen = self._fresh + jumped, self._seen + jumped
+            self._since = [(sent + jumped, move) for sent, move in self._since]
+        if jumped < 0 or passed > self.limits.watchdog:  # a gripper does not dwell while nobody looks
+            self._gripped += passed
+        return now
+
     def _held(self, cause: str, asked: np.ndarray | None) -> np.ndarray:
-        waited = self.clock.now() - self._fresh
+        waited = self._now() - self._fresh
         if not self.stopped and waited > self.limits.watchdog:
             self.stop(f"watchdog: no fresh action for {waited:.2f} s, the last because: {cause}")
         numbers, _, caught = self._moved([0.0] * self.size, [0.0] * 3)
@@ -175,18 +205,23 @@ class SafeRobot:
         limited, caught = "" if math.dist(inside, wish) <= SAME else "workspace", ""
         here = self.limits.workspace.depths([start])
         self._tried: dict[tuple[float, ...], tuple[Plane, ...]] = {}  # a velocity -> what it passes spheres by
-        velocity = self._glide.follow(
-            inside if limited else wish, lambda path: self._allowed(start, here, path, RESERVE)
-        )
+        if self._unsure > -math.inf:
+            velocity, limited = self._glide.brake(), "the clock jumped"  # the way out was found before
+            if not self._glide.moving and all(sent > self._unsure for sent, _ in self._since):
+                self._unsure = -math.inf
+        else:
+            velocity = self._glide.follow(
+                inside if limited else wish, lambda path: self._allowed(start, here, path, RESERVE)
+            )
         if velocity is None:  # the arm is not where it was expected: brake as long as that breaks nothing yet
             velocity = self._glide.follow([0.0] * self.size, lambda v: self._allowed(start, here, v[:1], 0.0))
         if velocity is None:
             self._target, caught = self._catch(start)
         else:
             self._target = _onward(start, velocity, dt)
-            self._sides = self._tried.get(tuple(velocity), ())
+            self._sides = self._tried.get(tuple(velocity), self._sides)
             if any(velocity):
-                self._since.append((self.clock.now(), [dt * x for x in velocity]))
+                self._since.append((self._jumps.last, [dt * x for x in velocity]))
             if not limited and math.dist(velocity, wish) > SAME:
                 limited = "speed, acceleration, jerk or a limit ahead"
         zero = start if self._delta else [0.0] * self.size
@@ -235,7 +270,7 @@ class SafeRobot:
             return []
         if value is not None:
             value = min(max(value, limits.low), limits.high)
-            now = self.clock.now()
+            now = self._jumps.last
             side = math.copysign(1.0, value) if value else self._side  # 0 neither opens nor closes
             if side == self._side or now - self._gripped >= limits.dwell:
                 self._grip, self._gripped = value, self._gripped if side == self._side else now
@@ -246,7 +281,7 @@ class SafeRobot:
         sent = self.robot.command(np.array(numbers, np.float32))
         wanted = None if asked is None else tuple(asked.tolist())
         self.intervened += 1
-        self.interventions.append(Intervention(self.clock.now(), cause, wanted, tuple(map(float, sent))))
+        self.interventions.append(Intervention(self._jumps.last, cause, wanted, tuple(map(float, sent))))
         return sent
 
 
@@ -263,8 +298,9 @@ def _check(robot: Robot, limits: Limits) -> int:
     spec, motion = robot.spec, robot.motion
     if motion.key not in spec.obs:
         raise LimitsError(f"expected the measured position {motion.key!r} among the observations {sorted(spec.obs)}")
-    if spec.action.mode not in ("delta", "absolute") or spec.hz is None:
-        raise LimitsError(f"expected actions that are delta or absolute and a rate, got {spec.action.mode}, {spec.hz}")
+    if spec.action.mode not in ("delta", "absolute"):
+        raise LimitsError(f"expected actions that are delta or absolute, got {spec.action.mode}")
+    bounds.number("the robot's rate hz", spec.hz, "(0, 10000]", LimitsError)
     if motion.turn and spec.action.mode != "delta":
         raise LimitsError("expected delta actions where the hand is turned: absolute rotations have no limits here")
     size = math.prod(spec.obs[motion.key])
@@ -279,6 +315,9 @@ def _check(robot: Robot, limits: Limits) -> int:
     dim = size + 3 * bool(motion.turn) + (limits.gripper is not None)
     if dim != spec.action.dim:
         raise LimitsError(f"expected actions of {dim} numbers for this motion, got {spec.action.dim}")
+    grip, act = limits.gripper, spec.action
+    if grip is not None and not (act.low <= grip.low and grip.high <= act.high):
+        raise LimitsError(f"expected limits.gripper within the actions' range [{act.low}, {act.high}], got {grip}")
     if 1 / spec.hz > limits.watchdog:
         raise LimitsError(f"expected a watchdog longer than a tick of {1 / spec.hz:.3f} s, got {limits.watchdog}")
     return size

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ebt_policy import bounds
+from ebt_policy.deploy.clock import Jumps
 from ebt_policy.deploy.plan import Plan
 
 ROUNDING = 1e-6  # ticks
@@ -42,9 +44,17 @@ class Timing:
     def __post_init__(self):
         if self.anchor not in ("observed", "arrived"):
             raise ValueError(f"anchor is 'observed' or 'arrived', got {self.anchor!r}")
-        if min(self.latency, self.command, self.gripper or 0.0, self.blend) < 0 or not 0 < self.percentile <= 100:
-            raise ValueError(f"expected latencies and blend of at least 0 and a percentile in (0, 100], got {self}")
-        if not 1 <= self.execute <= self.plan:
+        bounds.number("timing.hz", self.hz, "(0, 10000]")
+        for name in ("observe", "execute", "plan"):
+            bounds.whole(f"timing.{name}", getattr(self, name), "[1, inf)")
+        bounds.whole("timing.blend", self.blend, "[0, inf)")
+        bounds.whole("timing.moving", self.moving, "[0, inf) or null")
+        for name in ("latency", "command"):
+            bounds.number(f"timing.{name}", getattr(self, name), "[0, inf)")
+        for name in ("gripper", "deadline"):
+            bounds.number(f"timing.{name}", getattr(self, name), "[0, inf) or null")
+        bounds.number("timing.percentile", self.percentile, "(0, 100]")
+        if self.execute > self.plan:
             raise ValueError(f"expected to execute 1 to {self.plan} planned steps, got {self.execute}")
 
     @property
@@ -75,8 +85,15 @@ class Scheduler:
         self._asked: float | None = None
         self.observed = start  # what the plan asked for last starts from
         self._until = -math.inf  # tick at which the next plan should take over
+        self._jumps = Jumps(start)
 
     def tick(self, now: float) -> int:
+        """Ticks go on where a clock goes back: what was decided stays due. Where it leaps ahead they are left out."""
+        jumped = self._jumps.until(now)
+        if jumped and self._asked is not None:
+            self._asked += jumped
+        if jumped < 0:
+            self.start, self.observed = self.start + jumped, self.observed + jumped
         return round((now - self.start) * self.timing.hz)
 
     @property
@@ -87,7 +104,8 @@ class Scheduler:
 
     def wants(self, now: float) -> bool:
         """Whether to ask for the next plan now."""
-        return self._asked is None and self.tick(now) >= self._until - self.lead
+        here = self.tick(now)
+        return self._asked is None and here >= self._until - self.lead
 
     def ask(self, now: float, observed: float) -> np.ndarray | None:
         """Notes that a plan was asked for; returns the tail (m, Da): what is done or decided from t-To+1 on."""
@@ -104,8 +122,9 @@ class Scheduler:
 
     def join(self, plan: Plan, now: float) -> bool:
         """Follow `plan` from now on; False if all of it was past when it came."""
+        here = self.tick(now)
         self.latencies.append(now - self._asked)
-        self._asked, here = None, self.tick(now)
+        self._asked = None
         shift = 0.0 if self.timing.anchor == "observed" else now - self.observed
         ticks = [self._tick_of(self.observed + shift, offset) for offset in plan.offsets]
         actions = dict(zip(ticks, self._faded(ticks, self._gripped(plan.actions), here), strict=True))

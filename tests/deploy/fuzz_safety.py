@@ -3,8 +3,9 @@
 python tests/deploy/fuzz_safety.py 100000
 
 Fuzzed are commands that are not finite, huge, oscillating, out of the box or missing, observations that are not looked
-at until they are stale, and releases of a stopped arm. Judged is what was sent, and for the classes of real arms also
-what reached the vendor's library, which is replaced at its border. tests/deploy/franka_figures.py has the real one.
+at until they are stale, releases of a stopped arm, and clocks that jump. Judged is what was sent, by time as it passed,
+and for the classes of real arms also what reached the vendor's library, which is replaced at its border.
+tests/deploy/franka_figures.py has the real one.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Case:
     truth: Callable[[], np.ndarray] | None = None  # (n,) where the arm is, however old the observation; None: unknown
     broken: Counter = field(default_factory=Counter)  # limits that the vendor's library was told to break
     leave: Callable[[], None] = lambda: None  # before the arm is left
+    passed: Callable[[], float] | None = None  # s that really passed; None: as the clock says
 
 
 def fuzz(case: Case, ticks: int, seed: int = 0) -> Counter:
@@ -45,9 +47,10 @@ def fuzz(case: Case, ticks: int, seed: int = 0) -> Counter:
     commands to an arm that was moved by others so far that staying would have broken its step.
     """
     robot, rng, found, asking, blind = case.robot, np.random.default_rng(seed), Counter(), _nothing, False
+    passed = case.passed or case.clock.now
     with robot:
         judge = Judge(case.declared, robot.motion, robot.spec, robot.observe().values[robot.motion.key])
-        judge.fresh(case.clock.now())
+        judge.fresh(passed())
         for k, _ in paced(case.clock, robot.spec.hz, case.clock.now(), ticks):
             if k % HABIT == 0:
                 asking, blind = HABITS[rng.integers(len(HABITS))], rng.random() < 0.1
@@ -55,10 +58,10 @@ def fuzz(case: Case, ticks: int, seed: int = 0) -> Counter:
                 seen = robot.observe()
             if robot.stopped and rng.random() < 0.1:
                 robot.release()
-                judge.fresh(case.clock.now())
-            action, now = asking(rng, k, robot.spec.action.dim), case.clock.now()
+                judge.fresh(passed())
+            action, now = asking(rng, k, robot.spec.action.dim), passed()
             meant = action is not None and np.isfinite(action).all() and not robot.stopped
-            if meant and now - seen.time <= case.declared["stale"]:
+            if meant and case.clock.now() - seen.time <= case.declared["stale"]:
                 judge.fresh(now)
             measured = np.array(seen.values[robot.motion.key], float)
             truth = np.array(case.truth(), float) if case.truth else measured
@@ -67,7 +70,7 @@ def fuzz(case: Case, ticks: int, seed: int = 0) -> Counter:
             found["commands"] += 1
         case.leave()
     found.update({f"BROKEN {what} in the library": n for what, n in case.broken.items()})
-    found.update(re.sub(r"\d+\.\d+", "_", i.cause.partition(":")[0]) for i in robot.interventions)
+    found.update(re.sub(r"\d+(\.\d+)?", "_", i.cause.partition(":")[0]) for i in robot.interventions)
     found["ms to rest"], found["had to jump"] = round(1000 * judge.longest), judge.torn
     return found
 

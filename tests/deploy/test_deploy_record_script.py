@@ -5,6 +5,7 @@ import signal
 from dataclasses import replace
 from types import SimpleNamespace
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
@@ -57,7 +58,8 @@ def test_a_file_is_added_to_after_its_last_seed_and_only_if_everything_fits():
     script = runpy.run_path(str(ROOT / "scripts" / "record.py"))
     shipped = ROOT / "assets/demos/lift.zarr.zip"
     data = open_episodes(shipped)
-    desk = SimpleNamespace(cfg=SimpleNamespace(first_seed=3), spec=data.spec, simulated=True)
+    inner = SimpleNamespace(env=gym.make("envs:PushT-v0"))  # which has states, as Lift has
+    desk = SimpleNamespace(cfg=SimpleNamespace(first_seed=3), spec=data.spec, simulated=True, inner=inner)
     assert script["first_seed"](desk, ROOT / "new.zarr.zip") == 3
     assert script["first_seed"](desk, shipped) == data.seed.max() + 1
     with pytest.raises(DataError, match="got 'mine.hdf5'"):

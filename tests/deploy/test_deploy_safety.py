@@ -216,7 +216,7 @@ def test_limits_are_required_and_missing_ones_are_named():
         ({"turn": None}, "limits.turn declared"),
         ({"gripper": None}, "limits.gripper declared"),
         ({"watchdog": 0.01}, "watchdog longer than a tick"),
-        ({"watchdog": 0.0}, "above 0 s"),
+        ({"watchdog": 0.0}, r"limits.watchdog must be in \(0, 60\], got 0.0"),
         ({"motion": {"step": 1, "velocity": math.inf, "acceleration": 1, "jerk": 1}}, "above 0 and finite"),
         ({"workspace": {"low": [0], "high": [1], "planes": [], "spheres": [], "margin": 0}}, "workspace of 3 dim"),
         ({"workspace": {"low": [0], "high": [0], "planes": [], "spheres": [], "margin": 0}}, "low < high"),

@@ -1,11 +1,19 @@
-"""A policy server of a toy planner, in a thread."""
+"""A policy server of a toy planner, in a thread or in a process of its own.
+
+python tests/deploy/toy_server.py 0.01 sesame: says its url, and serves until its input ends
+"""
 
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from toy_arms import ToyArm
@@ -64,3 +72,39 @@ def serving(planner=None, **address):
 
 def request(id=1, deadline=5.0, tail=None):
     return Request(id, {"hand": np.zeros((2, 3), np.float32)}, deadline, tail)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server in a process of its own."""
+
+    url: str
+    pid: int
+
+    def memory(self, kind: str = "VmRSS") -> float:
+        """MB that it has, or had at most: VmHWM."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith(kind)).split()[1]) / 1024
+
+
+@contextmanager
+def served(seconds: float = 0.0, token: str = "sesame") -> Iterator[Served]:
+    """A toy planner that takes so long for a plan."""
+    command = [sys.executable, __file__, str(seconds), token]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield Served(process.stdout.readline().strip(), process.pid)
+    finally:
+        process.stdin.close()
+        process.wait(20)
+
+
+def main(seconds: str, token: str) -> None:
+    with serving(ToyPlanner(float(seconds)), token=token) as (url, _, _):
+        sys.stdout.write(f"{url}\n")
+        sys.stdout.flush()
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

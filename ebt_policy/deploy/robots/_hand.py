@@ -6,6 +6,8 @@ import threading
 from dataclasses import dataclass
 from types import ModuleType
 
+from ebt_policy import bounds
+
 GIVE_UP = 3.0  # s for a stroke to end when the hand is left
 
 
@@ -18,8 +20,8 @@ class HandConfig:
     open: float = 0.08  # m between the fingers
 
     def __post_init__(self):
-        if min(self.speed, self.force, self.open) <= 0:
-            raise ValueError(f"expected speed, force and open above 0, got {self}")
+        for name, value in vars(self).items():
+            bounds.number(f"arm.hand.{name}", value, "(0, inf)")
 
 
 class Hand:

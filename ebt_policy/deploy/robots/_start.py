@@ -9,11 +9,21 @@ over into each new target, and so an arm that is only moved sideways sinks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from ebt_policy import bounds
 from ebt_policy.deploy.limits import Limits
 from ebt_policy.deploy.motion import MotionLimits
 from ebt_policy.deploy.robots._rotation import after, apart, to_quaternion
+
+
+def check_place(base: Sequence[float], share: float, near: float) -> None:
+    """ValueError unless an arm stands somewhere (base, 3 numbers in m) and follows displacements; see FrankaConfig."""
+    bounds.numbers("arm.base", base, "[-1000, 1000]", 3)
+    bounds.number("arm.share", share, "(0, 1]")
+    bounds.number("arm.near", near, "[0, 1]")
 
 
 def displaced(way: np.ndarray, measured: np.ndarray, told: np.ndarray, near: float, limits: Limits) -> np.ndarray:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ebt_policy import bounds
+
 STILL = 1e-3  # rad; closer by less than this is noise
 
 
@@ -18,6 +20,9 @@ class Stops:
     room: float  # rad
 
     def __post_init__(self):
+        for name in ("low", "high"):
+            bounds.numbers(f"arm.joints.{name}", getattr(self, name), "[-100, 100]")
+        bounds.number("arm.joints.room", self.room, "[0, 100]")
         if len(self.low) != len(self.high) or not all(
             low + 2 * self.room < high for low, high in zip(self.low, self.high, strict=True)
         ):

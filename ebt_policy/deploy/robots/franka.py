@@ -23,13 +23,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ebt_policy import bounds
 from ebt_policy.data.spec import ActionSpec, Spec
 from ebt_policy.deploy.clock import Clock
 from ebt_policy.deploy.limits import Limits, LimitsError
 from ebt_policy.deploy.motion import MotionLimits
 from ebt_policy.deploy.robot import Motion, Observation, RobotError
 from ebt_policy.deploy.robots._hand import Hand, HandConfig
-from ebt_policy.deploy.robots._start import displaced, turned
+from ebt_policy.deploy.robots._start import check_place, displaced, turned
 from ebt_policy.deploy.robots._stops import Stops
 
 OWN = {  # what the arm measures itself, named as robosuite does
@@ -59,8 +60,9 @@ class FrankaConfig:
     hand: HandConfig | None = None  # None: no gripper
 
     def __post_init__(self):
-        if not 0 < self.share <= 1 or min(self.torque, self.force) <= 0 or self.near < 0:
-            raise ValueError(f"expected a share in (0, 1], torque and force above 0, near of at least 0, got {self}")
+        check_place(self.base, self.share, self.near)
+        for name in ("torque", "force"):
+            bounds.number(f"arm.{name}", getattr(self, name), "(0, inf)")
         if self.realtime not in ("enforce", "ignore"):
             raise ValueError(f"expected realtime enforce or ignore, got {self.realtime!r}")
 
@@ -70,7 +72,7 @@ def connect(cfg: Mapping[str, Any], clock: Clock) -> Franka:
     arm = dict(cfg["arm"])
     hand = None if arm.get("hand") is None else HandConfig(**arm["hand"])
     stops = None if arm.get("joints") is None else Stops(**arm["joints"])
-    config = FrankaConfig(**arm | {"base": tuple(arm.get("base", (0, 0, 0))), "hand": hand, "joints": stops})
+    config = FrankaConfig(**arm | {"base": arm.get("base", (0, 0, 0)), "hand": hand, "joints": stops})
     spec = Spec({k: tuple(v) for k, v in cfg["obs"].items()}, ActionSpec(**cfg["action"]), cfg["hz"])
     return Franka(config, spec, Motion(**cfg["motion"]), Limits.from_dict(cfg.get("limits")), clock)
 

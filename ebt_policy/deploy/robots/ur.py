@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from ebt_policy import bounds
 from ebt_policy.data.spec import ActionSpec, Spec
 from ebt_policy.deploy.clock import Clock
 from ebt_policy.deploy.limits import Limits
 from ebt_policy.deploy.motion import Glide, MotionLimits
 from ebt_policy.deploy.robot import Motion, Observation, RobotError
 from ebt_policy.deploy.robots._rotation import after, to_quaternion, to_vector
-from ebt_policy.deploy.robots._start import displaced, turned
+from ebt_policy.deploy.robots._start import check_place, displaced, turned
 
 OWN = {"robot0_eef_pos": (3,), "robot0_eef_quat": (4,), "robot0_joint_pos": (6,), "robot0_joint_vel": (6,)}
 LOOKAHEAD, GAIN = 0.1, 300.0  # s over which servoL smooths, and its stiffness: in the middle of what UR allows
@@ -44,13 +45,13 @@ class URConfig:
     rate: float = 125.0  # Hz of servoL: CB3 125, e-Series up to 500
 
     def __post_init__(self):
-        if not 0 < self.share <= 1 or self.rate <= 0 or self.near < 0:
-            raise ValueError(f"expected a share in (0, 1], a rate above 0 and near of at least 0, got {self}")
+        check_place(self.base, self.share, self.near)
+        bounds.number("arm.rate", self.rate, "(0, 10000]")
 
 
 def connect(cfg: Mapping[str, Any], clock: Clock) -> UR:
     """The arm of configs/robot/ur.yaml as plain data; LimitsError without limits."""
-    config = URConfig(**cfg["arm"] | {"base": tuple(cfg["arm"].get("base", (0, 0, 0)))})
+    config = URConfig(**cfg["arm"] | {"base": cfg["arm"].get("base", (0, 0, 0))})
     spec = Spec({k: tuple(v) for k, v in cfg["obs"].items()}, ActionSpec(**cfg["action"]), cfg["hz"])
     return UR(config, spec, Motion(**cfg["motion"]), Limits.from_dict(cfg.get("limits")), clock)
 
