@@ -40,6 +40,9 @@ class AvoidEnv(PlanarEnv):
         super().__init__(**render)
         self._rows = rows(self._model)
 
+    def expert(self) -> AvoidExpert:
+        return AvoidExpert()
+
     def _draw(self, rng: np.random.Generator) -> np.ndarray:
         return START + rng.uniform(-SPREAD, SPREAD)
 

@@ -44,4 +44,9 @@ class CanExpert:
         return move(hand, self.style, target, turn, CLOSE, slowly)
 
 
-register(id="Can-v0", entry_point=RobosuiteEnv, kwargs={"task": "PickPlaceCan"}, max_episode_steps=HORIZON)
+register(
+    id="Can-v0",
+    entry_point=RobosuiteEnv,
+    kwargs={"task": "PickPlaceCan", "expert": CanExpert},
+    max_episode_steps=HORIZON,
+)

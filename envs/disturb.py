@@ -2,9 +2,11 @@
 
     seed, index ── rng ──┐
     state ── predicate ──┴─ trigger ── begin ... action, observe ... end; did it take effect?
-             (the tick is recorded)    └───── `ticks` control steps ────┘
+             (the tick is recorded)    └──────── for some seconds ──────┘
 
 `DISTURBANCES` numbers them; 0 disturbs nothing and counts grasps like the others. What happened is in `info["report"]`.
+Seconds become control steps by the task's own rate. A task takes those whose parts find what they need, see
+envs/README.md; where it cannot tell whether something is near or held, they begin after a given time.
 """
 
 from __future__ import annotations
@@ -18,20 +20,28 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import register
 
-HELD = 10  # control steps in the hand after which an object counts as taken up: it is off the table by then
-FIRM = 3  # control steps in a row that make a grasp, or the loss of one: contacts flicker
+from envs.protocol import has_gripper, layer, offer, rate, without_limit
+
+HELD = 0.5  # s in the hand after which an object counts as taken up: it is off the table by then
+FIRM = 0.15  # s without a break that make a grasp, or the loss of one: contacts flicker
 HIGH = 0.08  # m above where it lay: it bounces, rolls or falls over when it is dropped from there
 NEAR, ABOVE = 0.10, 0.05  # m from hand to object, and in height, when the hand is about to grasp
 DIRECTIONS = 8  # tried, evenly around from a drawn one, until an object has room
 
 
+def steps(seconds: float, hz: float) -> int:
+    """Control steps, at least one."""
+    return max(1, round(seconds * hz))
+
+
 class Part:
-    """One thing that happens to an episode during `ticks` control steps; this one changes nothing."""
+    """One thing that happens to an episode for some seconds; this one changes nothing."""
 
     needs: tuple[str, ...] = ()  # methods of the environment, as in envs.handling
 
-    def __init__(self, ticks: int):
-        self.ticks, self.effect = ticks, False
+    def __init__(self, seconds: float, hz: float):
+        """hz: control steps a second of the task."""
+        self.ticks, self.effect = steps(seconds, hz), False
 
     def begin(self, task: gym.Env, rng: np.random.Generator, obs: dict[str, np.ndarray]):
         """obs: the last one that the policy has seen."""
@@ -55,13 +65,13 @@ class Part:
 class Move(Part):
     """The object is moved by `distance` m in a drawn direction where it has room, and turned by `angle` rad.
 
-    Effect: two control steps later it is at least half as far from where it was, or turned by half the angle.
+    Effect: a tenth of a second later it is at least half as far from where it was, or turned by half the angle.
     """
 
     needs = ("move_object", "object_pose")
 
-    def __init__(self, distance: float = 0.0, angle: float = 0.0):
-        super().__init__(ticks=2)
+    def __init__(self, hz: float, distance: float = 0.0, angle: float = 0.0):
+        super().__init__(0.1, hz)
         self.distance, self.angle = distance, angle
 
     def begin(self, task, rng, obs):
@@ -102,8 +112,8 @@ class Push(Part):
 
     needs = ("push_arm", "hand")
 
-    def __init__(self, force: float, ticks: int):
-        super().__init__(ticks)
+    def __init__(self, force: float, seconds: float, hz: float):
+        super().__init__(seconds, hz)
         self.force = force
 
     def begin(self, task, rng, obs):
@@ -121,18 +131,18 @@ class Push(Part):
 
 
 class Noise(Part):
-    """Gaussian noise of `sigma` action units on all but the gripper, the last dimension of tasks that have one.
+    """Gaussian noise of `sigma` action units on all but the gripper, the last dimension of tasks that say so.
 
     Effect: what is executed differs from what was wanted by 0.1 in the mean; near the limits of actions it may not.
     """
 
-    def __init__(self, sigma: float, ticks: int):
-        super().__init__(ticks)
+    def __init__(self, sigma: float, seconds: float, hz: float):
+        super().__init__(seconds, hz)
         self.sigma = sigma
 
     def begin(self, task, rng, obs):
         self.noise = self.sigma * rng.standard_normal((self.ticks, task.action_space.shape[0]))
-        self.noise[:, -1] *= "opening" not in task.handles
+        self.noise[:, -1] *= not has_gripper(task)
         self.changes = []
 
     def action(self, task, action):
@@ -147,14 +157,14 @@ class Noise(Part):
 
 
 class Stale(Part):
-    """Observations are `lag` control steps old, never older than when this began: frozen if `lag` lasts as long as it.
+    """Observations are `lag` s old, never older than when this began: frozen if `lag` is as long as it lasts.
 
     Effect: at some time a number that is seen is off by at least 0.01 (m, or of a quaternion).
     """
 
-    def __init__(self, lag: int, ticks: int):
-        super().__init__(ticks)
-        self.lag = lag
+    def __init__(self, lag: float, seconds: float, hz: float):
+        super().__init__(seconds, hz)
+        self.lag = steps(lag, hz)
 
     def begin(self, task, rng, obs):
         self.past, self.error = deque([obs] * self.lag), 0.0
@@ -171,16 +181,25 @@ class Stale(Part):
 
 @dataclass(frozen=True)
 class Disturbance:
-    """A kind at one of three strengths; `when` is a predicate on the `Disturbed` environment."""
+    """A kind at one of three strengths; `when` is a predicate on the `Disturbed` environment; parts are made by hz."""
 
     kind: str
     strength: int
     when: Callable[[Disturbed], bool]
-    parts: tuple[Callable[[], Part], ...]
+    parts: tuple[Callable[..., Part], ...]
 
     @property
     def name(self) -> str:
         return f"{self.kind}_{self.strength}" if self.strength else self.kind
+
+    def lacks(self, env: gym.Env) -> list[str]:
+        """Methods that the task would need for this and does not have."""
+        needed = set().union(*(make(hz=1.0).needs for make in self.parts))
+        return sorted(needed - set(offer(env, "handles", ())))
+
+    def timed(self, env: gym.Env) -> bool:
+        """Whether it begins after a given time in this task, which cannot tell whether `when` holds."""
+        return not set(SENSES[self.when]) <= set(offer(env, "handles", ()))
 
 
 def near(env: Disturbed) -> bool:
@@ -191,12 +210,17 @@ def near(env: Disturbed) -> bool:
 
 def held(env: Disturbed) -> bool:
     """The object has been in the hand for a while."""
-    return env.count.run >= HELD and env.count.holding
+    return env.count.run >= steps(HELD, env.hz) and env.count.holding
 
 
 def aloft(env: Disturbed) -> bool:
     """The object is carried so high that it falls away when it is lost."""
     return env.count.holding and env.task.object_pose()[0][2] - env.lowest >= HIGH
+
+
+def later(env: Disturbed) -> bool:
+    """It has gone on for a while: for tasks that cannot tell more."""
+    return env.tick >= steps(env.after, env.hz)
 
 
 def never(env: Disturbed) -> bool:
@@ -211,13 +235,13 @@ SENSES = {
 }  # what the predicates need
 
 
-def _kinds() -> dict[str, tuple[Sequence[Callable], list[tuple[Callable[[], Part], ...]]]]:
+def _kinds() -> dict[str, tuple[Sequence[Callable], list[tuple[Callable[..., Part], ...]]]]:
     """Kind -> a predicate and the parts for each strength."""
-    dropped = [partial(Open, ticks) for ticks in (10, 20, 80)]  # a gripper takes 10 to open
-    opened = [partial(Open, ticks) for ticks in (10, 15, 30)]
-    pushed = [partial(Push, newtons, 6) for newtons in (50, 100, 200)]
-    noisy = [partial(Noise, sigma, 20) for sigma in (0.5, 1.0, 2.0)]
-    frozen = [partial(Stale, ticks, ticks) for ticks in (10, 20, 30)]
+    dropped = [partial(Open, seconds) for seconds in (0.5, 1.0, 4.0)]  # a gripper takes 0.5 to open
+    opened = [partial(Open, seconds) for seconds in (0.5, 0.75, 1.5)]
+    pushed = [partial(Push, newtons, 0.3) for newtons in (50, 100, 200)]
+    noisy = [partial(Noise, sigma, 1.0) for sigma in (0.5, 1.0, 2.0)]
+    frozen = [partial(Stale, seconds, seconds) for seconds in (0.5, 1.0, 1.5)]
     return {
         "move": ([near] * 3, [(partial(Move, distance=metres),) for metres in (0.02, 0.05, 0.10)]),
         "turn": ([near] * 3, [(partial(Move, angle=np.radians(degrees)),) for degrees in (15, 45, 90)]),
@@ -225,7 +249,7 @@ def _kinds() -> dict[str, tuple[Sequence[Callable], list[tuple[Callable[[], Part
         "push": ([held] * 3, [(part,) for part in pushed]),
         "noise": ([held] * 3, [(part,) for part in noisy]),
         "freeze": ([held] * 3, [(part,) for part in frozen]),
-        "delay": ([near] * 3, [(partial(Stale, lag, ticks=100),) for lag in (3, 6, 12)]),
+        "delay": ([near] * 3, [(partial(Stale, lag, 5.0),) for lag in (0.15, 0.3, 0.6)]),
         "open_freeze": ([held] * 3, list(zip(opened, frozen, strict=True))),
         "push_noise": ([held] * 3, list(zip(pushed, noisy, strict=True))),
     }
@@ -245,6 +269,7 @@ DISTURBANCES = (
 class Grasps:
     """Counts grasps; one that is lost and taken again is a retry."""
 
+    firm: int  # control steps without a break that make a grasp, or the loss of one
     holding: bool = False
     run: int = 0  # control steps for which the contact has been as it is now
     touch: bool = False
@@ -253,7 +278,7 @@ class Grasps:
     def update(self, touch: bool):
         self.run = self.run + 1 if touch == self.touch else 1
         self.touch = touch
-        if self.run >= FIRM and touch != self.holding:
+        if self.run >= self.firm and touch != self.holding:
             self.holding = touch
             self.taken += touch
 
@@ -275,12 +300,13 @@ class Disturbed(gym.Wrapper):
     """`env` with a disturbance of `DISTURBANCES` once an episode, drawn from the seed of the reset.
 
     Of several `indices`, that of an episode is number `seed` modulo their number: n seeds in a row meet all n of them.
+    after: s at which those begin that would wait for what this task cannot tell.
     """
 
-    def __init__(self, env: gym.Env, *indices: int):
+    def __init__(self, env: gym.Env, *indices: int, after: float = 1.0):
         super().__init__(env)
-        self.indices, self.task = indices, env.unwrapped
-        self.handles = getattr(self.task, "handles", set())
+        self.indices, self.after, self.task, self.hz = indices, after, layer(env, "handles"), rate(env)
+        self.handles = set(offer(env, "handles", ()))
         if not indices:
             raise ValueError("expected at least one disturbance, got none: 0 is the one that changes nothing")
         for index in indices:
@@ -289,12 +315,10 @@ class Disturbed(gym.Wrapper):
     def _check(self, index: int):
         if not 0 <= index < len(DISTURBANCES):
             raise ValueError(f"expected a disturbance from 0 to {len(DISTURBANCES) - 1}, got {index}")
-        disturbance = DISTURBANCES[index]
-        needed = set(SENSES[disturbance.when]).union(*(make().needs for make in disturbance.parts))
-        if missing := sorted(needed - self.handles):
+        if missing := DISTURBANCES[index].lacks(self.env):
             raise ValueError(
-                f"{disturbance.name} needs {', '.join(missing)}, which {self.task} does not have: choose another "
-                "disturbance, or give the environment these methods (see envs/handling.py)"
+                f"{DISTURBANCES[index].name} needs {', '.join(missing)}, which {self.task} does not have: choose another "
+                "disturbance, or give the environment these methods (see envs/README.md)"
             )
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
@@ -304,11 +328,12 @@ class Disturbed(gym.Wrapper):
             )
         self.obs, info = self.env.reset(seed=seed, options=options)
         index = self.indices[seed % len(self.indices)]
-        self.disturbance = DISTURBANCES[index]
+        disturbance = DISTURBANCES[index]
+        self.when = later if disturbance.timed(self.env) else disturbance.when
         self.rng = np.random.default_rng([seed, index])  # what is drawn depends on nothing else
-        self.parts, self.active = [make() for make in self.disturbance.parts], []
-        self.count, self.tick, self.lowest = Grasps(), 0, np.inf
-        self.report = Report(self.disturbance.name, index)
+        self.parts, self.active = [make(hz=self.hz) for make in disturbance.parts], []
+        self.count, self.tick, self.lowest = Grasps(steps(FIRM, self.hz)), 0, np.inf
+        self.report = Report(disturbance.name, index)
         return self.obs, self._told(info)
 
     def step(self, action: np.ndarray):
@@ -325,7 +350,7 @@ class Disturbed(gym.Wrapper):
         if "object_pose" in self.handles:
             self.lowest = min(self.lowest, self.task.object_pose()[0][2])
         self._follow()
-        if self.report.trigger is None and self.disturbance.when(self):
+        if self.report.trigger is None and self.when(self):
             self.report.trigger = self.tick
         self.report.grasps, self.report.retries = self.count.taken, max(self.count.taken - 1, 0)
         return self.obs, reward, terminated, truncated, self._told(info)
@@ -351,9 +376,9 @@ class Disturbed(gym.Wrapper):
             self.report.over = None if self.active else self.tick
 
 
-def disturbed(task: str, indices: Sequence[int], **kwargs) -> Disturbed:
+def disturbed(task: str, indices: Sequence[int], after: float = 1.0, **kwargs) -> Disturbed:
     """The environment `task`, e.g. envs:Lift-v0, without its time limit, disturbed; `kwargs` are its own."""
-    return Disturbed(gym.make(task, disable_env_checker=True, **kwargs).unwrapped, *indices)
+    return Disturbed(without_limit(task, **kwargs), *indices, after=after)
 
 
 register(id="Disturbed-v0", entry_point=disturbed)

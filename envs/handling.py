@@ -1,7 +1,7 @@
 """A hand on a running robosuite scene: what disturbances ask of a task, besides its Gymnasium interface.
 
-Another environment can be disturbed as well if it offers some of these methods and names them in `handles`; the parts
-of a disturbance in `envs.disturb` say which ones they need.
+Another environment can be disturbed in more ways if it offers some of these methods and names them in `handles`; the
+parts of a disturbance in `envs.disturb` say which ones they need.
 """
 
 from __future__ import annotations

@@ -30,4 +30,9 @@ class LiftExpert:
         return pick(hand, self.style, grasp, grasp_turn(hand, heading(turned), np.pi / 2), CUBE_WIDTH)
 
 
-register(id="Lift-v0", entry_point=RobosuiteEnv, kwargs={"task": "Lift"}, max_episode_steps=HORIZON)
+register(
+    id="Lift-v0",
+    entry_point=RobosuiteEnv,
+    kwargs={"task": "Lift", "expert": LiftExpert},
+    max_episode_steps=HORIZON,
+)

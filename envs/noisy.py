@@ -6,6 +6,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import register
 
+from envs.protocol import without_limit
+
 
 class Noisy(gym.Wrapper):
     """Noise of `sigma` action units on every action, clipped to the limits, drawn from the seed of the reset alone."""
@@ -14,7 +16,7 @@ class Noisy(gym.Wrapper):
         super().__init__(env)
         if not sigma >= 0:
             raise ValueError(f"expected a standard deviation sigma >= 0 in action units, got {sigma}")
-        self.sigma = sigma
+        self.sigma, self.rng = sigma, np.random.default_rng()
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         if seed is not None:  # its own numbers: the initial state stays that of the seed without noise
@@ -29,7 +31,7 @@ class Noisy(gym.Wrapper):
 
 def noisy(task: str, sigma: float, **kwargs) -> Noisy:
     """The environment `task` without its time limit, under noise; `kwargs` are its own."""
-    return Noisy(gym.make(task, disable_env_checker=True, **kwargs).unwrapped, sigma)
+    return Noisy(without_limit(task, **kwargs), sigma)
 
 
 register(id="Noisy-v0", entry_point=noisy)

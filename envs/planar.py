@@ -17,7 +17,8 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 
-from envs.render import Rendered
+from envs.checks import as_action, as_state
+from envs.render import SIZE, Rendered
 
 SCENES = Path(__file__).parents[1] / "assets" / "scenes"
 HZ = 10
@@ -36,7 +37,7 @@ class PlanarEnv(Rendered, gym.Env):
     name: str  # its id
     scene: str  # its file in assets/scenes
 
-    def __init__(self, render_mode: str | None = None, size: int = 256, camera: str = "top"):
+    def __init__(self, render_mode: str | None = None, size: int = SIZE, camera: str = "top"):
         """Frames are `size` pixels square."""
         self._set_view(render_mode, size, camera)
         self._model = load_scene(self.scene)
@@ -75,7 +76,8 @@ class PlanarEnv(Rendered, gym.Env):
         """To the initial state of `seed`, or to the state (S,) under `options["state"]`."""
         super().reset(seed=seed)
         if options and "state" in options:
-            state = np.asarray(options["state"], dtype=np.float64)
+            size = len(self.state())
+            state = as_state(options["state"], self.name, size, size)
         else:
             qpos = self._draw(self.np_random)
             state = np.concatenate([[0.0], qpos, np.zeros(self._model.nv), self._nothing_yet()])
@@ -84,12 +86,7 @@ class PlanarEnv(Rendered, gym.Env):
 
     def step(self, action: np.ndarray):
         """action (2,), clipped to [-1, 1] -> the observation one control period later."""
-        action = np.asarray(action, dtype=np.float64)
-        if action.shape != self.action_space.shape:
-            raise ValueError(f"expected an action of shape {self.action_space.shape}, got {action.shape}")
-        if not np.isfinite(action).all():
-            raise ValueError(f"expected finite numbers in an action, got {action}: look at what computed it")
-        self._data.ctrl[:] = REACH * np.clip(action, -1, 1)
+        self._data.ctrl[:] = REACH * np.clip(as_action(action, self.action_space.shape), -1, 1)
         self._advance()
         mujoco.mj_kinematics(self._model, self._data)  # the integrator leaves the poses of the state before
         info = self._info()
@@ -130,9 +127,6 @@ class PlanarEnv(Rendered, gym.Env):
     def _restore(self, state: np.ndarray):
         """An empty simulator, then `state` (S,)."""
         nq, nv = self._model.nq, self._model.nv
-        size = 1 + nq + nv + len(self._memory)
-        if state.shape != (size,):
-            raise ValueError(f"{self.name} has states of {size} numbers, got {state.shape}: recorded elsewhere?")
         mujoco.mj_resetData(self._model, self._data)
         self._data.time, self._data.qpos[:], self._data.qvel[:] = state[0], state[1 : 1 + nq], state[1 + nq :][:nv]
         self._memory = state[1 + nq + nv :].copy()

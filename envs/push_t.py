@@ -35,6 +35,9 @@ class PushTEnv(PlanarEnv):
 
     name, scene = "PushT-v0", SCENE
 
+    def expert(self) -> PushTExpert:
+        return PushTExpert()
+
     @cached_property
     def _parts(self) -> list[Polygon]:
         block = t_block(self._model)

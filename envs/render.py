@@ -12,6 +12,7 @@ from importlib import import_module
 import mujoco
 import numpy as np
 
+SIZE = 480  # pixels, the side of a frame that nobody asks another size of: as wide as a video
 BACKENDS = ("egl", "osmesa")
 VISUAL, COLLISION = 1, 0  # robosuite's geom groups
 BALL = """<mujoco><worldbody><light pos="0 0 3"/><camera name="eye" pos="0 0 2"/>

@@ -1,9 +1,12 @@
 """Any robosuite task as a Gymnasium environment with robomimic's low-dimensional observations.
 
-    S  numbers in a simulator state: time, qpos, qvel    Da  action dimensions
+    S   numbers in an initial state: time, qpos, qvel, and the poses of what a reset places in the model (Door's door)
+    S'  in a state: these, then what is remembered: the solver's last accelerations, the grippers' commands
+    Da  action dimensions
 
 Every reset, seeded or restored, ends the same way: an empty simulator, the state written into it, controllers without
-a past. What follows depends on that state and the actions alone, not on what was run before.
+a past but for what a longer state remembers. What follows depends on that state and the actions alone, not on what was
+run before.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 
-from envs.render import Rendered
+from envs.checks import as_action, as_state
+from envs.render import SIZE, Rendered
 
 _gl = os.environ.get("MUJOCO_GL")
 logging.getLogger("robosuite_logs").disabled = True  # it advertises optional packages while it is imported
@@ -79,11 +83,13 @@ class RobosuiteEnv(Handling, Rendered, gym.Env):
         task: str,
         env_kwargs: dict[str, Any] | None = None,
         render_mode: str | None = None,
-        size: int = 256,
+        size: int = SIZE,
         camera: str = "agentview",
         object_order: ObjectOrder = "absolute_first",
+        expert: Callable[[], Any] | None = None,
     ):
         """`env_kwargs` are robosuite.make's, JSON-compatible (None: `panda_osc()`); frames are `size` pixels square.
+        `expert()` then makes an expert of the task, see envs/README.md.
 
         `object` is in the order of the installed robosuite, where relative poses come first; or has absolute poses
         first; or is as it was in robosuite up to 1.4, which is the same but for the sign of Lift's relative position.
@@ -92,11 +98,16 @@ class RobosuiteEnv(Handling, Rendered, gym.Env):
         if object_order not in get_args(ObjectOrder):
             raise ValueError(f"expected object_order of {', '.join(get_args(ObjectOrder))}, got {object_order!r}")
         self.task, self.object_order = task, object_order
+        if expert is not None:
+            self.expert = expert
         self.env_kwargs = panda_osc() if env_kwargs is None else env_kwargs
         self.sim_env = robosuite.make(task, **copy.deepcopy(self.env_kwargs) | FORCED)
         self._model, self._data = self.sim_env.sim.model._model, self.sim_env.sim.data._data
         self._substeps = int(self.sim_env.control_timestep / self.sim_env.model_timestep)
         robots = self.sim_env.robots
+        self._placed = _placed(self.sim_env)
+        self._grippers = [gripper for robot in robots for gripper in robot.gripper.values()]
+        self._commands = [_command(gripper) for gripper in self._grippers]
         self._arm = ArmControl(robots[0], self._model, self._data) if ArmControl.applies_to(robots) else None
         self._sensors, self._proprioception, listed = _sensors(self.sim_env)
         self._object = listed if object_order == "robosuite" else sorted(listed, key=_is_relative)
@@ -108,31 +119,36 @@ class RobosuiteEnv(Handling, Rendered, gym.Env):
         self.action_space = gym.spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        """To the initial state of `seed`, or to the state (S,) under `options["state"]`."""
+        """To the initial state of `seed`, or to the state (S,) or (S',) under `options["state"]`."""
         super().reset(seed=seed)
         if options and "state" in options:
-            state = np.asarray(options["state"], dtype=np.float64)
+            initial, whole = len(self._scene()), len(self.state())
+            self._began = as_state(options["state"], self.task, initial, whole)
         else:
-            state = self._draw(int(self.np_random.integers(2**62)))
-        self._restore(state)
+            self._began = self._draw(int(self.np_random.integers(2**62)))
+        self._restore(self._began)
         return self._observe(), {"success": self._success()}
 
     def step(self, action: np.ndarray):
         """action (Da,), clipped by the controller -> the observation one control period later."""
-        action = np.asarray(action, dtype=np.float64)
-        if action.shape != self.action_space.shape:
-            raise ValueError(f"expected an action of shape {self.action_space.shape}, got {action.shape}")
-        self._advance(action)
+        self._advance(as_action(action, self.action_space.shape))
         mujoco.mj_kinematics(self._model, self._data)  # the integrator leaves the poses of the state before
         success = self._success()
         return self._observe(), float(success), False, False, {"success": success}
 
     def state(self) -> np.ndarray:
-        """Simulator state (S,) float64: time, qpos, qvel; what `reset(options={"state": ...})` takes.
+        """All there is to an episode (S',) float64, at any time; what `reset(options={"state": ...})` takes.
 
-        It is all there is to an episode of the manipulation tasks; the door of robosuite's Door stands in the model.
+        It begins as robomimic's `states` do. Controllers with an integral or an interpolator, which no task here has,
+        remember more; and which object PickPlaceSingle and NutAssemblySingle are about stands in no state.
         """
-        return np.concatenate([[self._data.time], self._data.qpos, self._data.qvel])
+        commands = [gripper.current_action for gripper in self._grippers]
+        commands = [np.broadcast_to(held, size) for held, size in zip(commands, self._commands, strict=True)]
+        return np.concatenate([self._scene(), self._data.qacc_warmstart, *commands])
+
+    def initial_state(self) -> np.ndarray:
+        """What the last reset began from: the (S,) that it drew, or what it was given."""
+        return self._began.copy()
 
     @property
     def versions(self) -> dict[str, str]:
@@ -183,25 +199,33 @@ class RobosuiteEnv(Handling, Rendered, gym.Env):
         """The initial state (S,) that robosuite draws from `seed`."""
         self.sim_env.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state  # samplers share it
         self.sim_env.reset()
-        return self.state()
+        return self._scene()
+
+    def _scene(self) -> np.ndarray:
+        """Where everything is and how it moves (S,)."""
+        poses = np.concatenate([self._model.body_pos[self._placed], self._model.body_quat[self._placed]], axis=1)
+        return np.concatenate([[self._data.time], self._data.qpos, self._data.qvel, poses.ravel()])
 
     def _restore(self, state: np.ndarray):
-        """An empty simulator, then `state` (S,), then controllers without a past."""
-        nq, nv = self._model.nq, self._model.nv
-        if state.shape != (1 + nq + nv,):
-            raise ValueError(f"{self.task} has states of {1 + nq + nv} numbers, got {state.shape}: recorded elsewhere?")
-        mujoco.mj_resetData(self._model, self._data)
-        self._data.time, self._data.qpos[:], self._data.qvel[:] = state[0], state[1 : 1 + nq], state[1 + nq :]
-        mujoco.mj_forward(self._model, self._data)
+        """An empty simulator, then `state` (S,) or (S',), and controllers that remember what it says and no more."""
+        model, data, placed = self._model, self._data, self._placed
+        ends = np.cumsum([1, model.nq, model.nv, 7 * len(placed), model.nv, *self._commands])
+        time, qpos, qvel, poses, solver, *commands = np.split(state, ends[:-1])
+        mujoco.mj_resetData(model, data)
+        data.time, data.qpos[:], data.qvel[:] = time[0], qpos, qvel
+        model.body_pos[placed], model.body_quat[placed] = np.split(poses.reshape(-1, 7), [3], axis=1)
+        mujoco.mj_forward(model, data)
         for robot in self.sim_env.robots:
-            for gripper in robot.gripper.values():
-                gripper.current_action = np.zeros(gripper.dof)
             for name, part in robot.composite_controller.part_controllers.items():
                 if name in robot.arms:  # the nominal posture, so that the noise of no episode lingers in the controller
                     part.update_initial_joints(_posture(robot, name))
                 part.update(force=True)
             robot.composite_controller.update_state()
             robot.composite_controller.reset()
+        for gripper, size, command in zip(self._grippers, self._commands, commands, strict=True):
+            gripper.current_action = command if len(command) else np.zeros(size)
+        if len(solver):
+            data.qacc_warmstart[:] = solver
         self.sim_env.timestep, self.sim_env.done = 0, False
 
     def _success(self) -> bool:
@@ -214,6 +238,20 @@ class RobosuiteEnv(Handling, Rendered, gym.Env):
         observation = {key: cache[key].astype(np.float32) for key in self._proprioception}
         parts = [np.atleast_1d(-cache[name] if name in self._reversed else cache[name]) for name in self._object]
         return observation | {"object": np.concatenate(parts).astype(np.float32)}
+
+
+def _placed(sim_env) -> list[int]:
+    """Bodies that a reset of robosuite places in the model, where no state of the simulator tells of them."""
+    doors = [sim_env.door.root_body] if hasattr(sim_env, "door") else []
+    return [sim_env.sim.model.body_name2id(name) for name in doors]
+
+
+def _command(gripper) -> int:
+    """Numbers in what a gripper remembers: its last command, of another size than its actions."""
+    gripper.current_action = np.zeros(gripper.dof)
+    if gripper.dof:
+        gripper.format_action(np.zeros(gripper.dof))  # which stays zero, and takes its shape
+    return len(gripper.current_action)
 
 
 def _posture(robot, arm: str) -> np.ndarray:

@@ -53,4 +53,9 @@ def _square_turn(hand: Hand, yaw: float) -> float:
     return min(turns, key=lambda turn: (abs(hand.yaw + turn) > MAX_YAW, abs(turn)))
 
 
-register(id="Square-v0", entry_point=RobosuiteEnv, kwargs={"task": "NutAssemblySquare"}, max_episode_steps=HORIZON)
+register(
+    id="Square-v0",
+    entry_point=RobosuiteEnv,
+    kwargs={"task": "NutAssemblySquare", "expert": SquareExpert},
+    max_episode_steps=HORIZON,
+)

@@ -12,10 +12,10 @@ import multiprocessing
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 
-import gymnasium as gym
 import hydra
 import numpy as np
 from omegaconf import DictConfig
@@ -25,23 +25,33 @@ from ebt_policy.cli import explain, fail_cleanly
 from ebt_policy.data.episodes import DataError, Episode
 from ebt_policy.data.spec import Spec
 from ebt_policy.data.store import write_store
-from envs.record import make_expert, part, record_into
+from ebt_policy.deploy.robot import spec_of
+from ebt_policy.rollout.sim import make_env, needs
+from envs.record import part, record_into
+
+HOPELESS = 20  # tries without a success after which nothing more is tried
 
 
 @hydra.main(config_path="../configs", config_name="collect", version_base="1.3")
 @fail_cleanly
 def main(cfg: DictConfig) -> None:
-    make_expert(cfg.task.name)  # a task without one fails here, not in a worker
     out = Path(cfg.out)
     if out.exists():
         raise DataError(f"expected a new file, {out} exists: delete it or choose another with out=...")
-    env = gym.make(cfg.task.env).unwrapped
-    spec = Spec.from_dict(env.spec_dict())
+    spec = described(cfg.task.env)
     folder = claim(out, {"task": cfg.task.name, "noise": cfg.noise, "simulator": spec.simulator})
     seeds = successes(folder, cfg)
     digest = write_store(out, spec, (load(part(folder, seed)) for seed in seeds))
     shutil.rmtree(folder)
     print(f"wrote {out}: {len(seeds)} of the {seeds[-1] - cfg.first_seed + 1} tried succeeded, sha256 {digest}")
+
+
+def described(env_id: str) -> Spec:
+    """What data recorded in an environment says about itself; one that cannot be recorded in fails here, not in a
+    worker."""
+    with closing(make_env(env_id)) as env:
+        needs(env, "collect.py", "expert", "spec_dict")
+        return spec_of(env)
 
 
 def claim(out: Path, settings: dict) -> Path:
@@ -64,6 +74,8 @@ def successes(folder: Path, cfg: DictConfig) -> list[int]:
             progress.update(bar, completed=len(good))
             if not missing:
                 return good
+            if not good and missing[0] - cfg.first_seed >= HOPELESS:
+                raise RuntimeError(f"none of {missing[0] - cfg.first_seed} tries succeeded: is it this task's expert?")
             for done in record_all(folder, cfg, missing):
                 progress.update(bar, completed=len(good) + done)
 
@@ -85,7 +97,7 @@ def record_all(folder: Path, cfg: DictConfig, seeds: list[int]) -> Iterator[int]
     """Records `seeds` in `cfg.processes` processes; yields now and then how many are done."""
     spawn = multiprocessing.get_context("spawn")
     shares = [seeds[i :: cfg.processes] for i in range(min(cfg.processes, len(seeds)))]
-    settings = (folder, cfg.task.env, cfg.task.name, cfg.noise)
+    settings = (folder, cfg.task.env, cfg.noise)
     workers = [spawn.Process(target=record_into, args=(*settings, share), daemon=True) for share in shares]
     for worker in workers:
         worker.start()
@@ -103,7 +115,7 @@ def load(path: Path) -> Episode:
             obs=obs,
             action=saved["action"],
             executed=saved["executed"],
-            initial_state=saved["initial_state"],
+            initial_state=saved.get("initial_state"),
             success=bool(saved["success"]),
             seed=int(saved["seed"]),
         )

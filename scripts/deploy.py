@@ -24,8 +24,8 @@ import hydra
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from ebt_policy.cli import explain, fail_cleanly, leave_on_signals
-from ebt_policy.data.episodes import EpisodeData, from_episodes
+from ebt_policy.cli import CONFIGS, explain, fail_cleanly, leave_on_signals
+from ebt_policy.data.episodes import Episode, EpisodeData, from_episodes
 from ebt_policy.data.spec import Spec
 from ebt_policy.data.store import open_episodes, write_data
 from ebt_policy.deploy import ladder
@@ -41,6 +41,7 @@ from ebt_policy.deploy.robots import connect
 from ebt_policy.deploy.safety import SafeRobot
 from ebt_policy.deploy.scene import Scene, Simulated, Unwatched, Watched
 from ebt_policy.deploy.schedule import Scheduler, Timing
+from ebt_policy.deploy.simulated import in_task
 from ebt_policy.deploy.watch import Keyboard, monitors
 from ebt_policy.rollout.report import write_report
 from ebt_policy.rollout.result import EpisodeLog, describe, write_result
@@ -79,7 +80,9 @@ class Desk:
     def demos(self):
         if not self.cfg.demos and self.trained is None:
             raise ValueError("expected demos=<file of demonstrations>, or run=<folder> whose task has one")
-        return open_episodes(self.cfg.demos or self.trained.task.data, obs_keys=list(self.terms.spec["obs"]))
+        task = {} if self.trained is None else self.trained.task
+        stated = {name: task.get(name) for name in ("hz", "action")}
+        return open_episodes(self.cfg.demos or task.data, obs_keys=list(self.terms.spec["obs"]), **stated)
 
 
 @dataclass
@@ -105,6 +108,7 @@ def main(cfg: DictConfig) -> None:
 @contextmanager
 def laid_out(cfg: DictConfig) -> Iterator[Desk]:
     trained = trained_by(cfg)
+    cfg = placed(cfg, trained)
     limits = Limits.from_dict(OmegaConf.to_container(cfg.robot).get("limits") or {})
     real = cfg.robot.kind != "sim"
     clock = FakeClock() if cfg.clock == "fake" and not real else WallClock()
@@ -144,11 +148,24 @@ def trained_by(cfg: DictConfig) -> DictConfig | None:
     return load_config(Path(cfg.run))
 
 
+def placed(cfg: DictConfig, trained: DictConfig | None) -> DictConfig:
+    """The config with what robot=sim is in the task that the policy was trained for."""
+    said = None if trained is None else OmegaConf.to_container(trained.task).get("robot")
+    cfg = cfg.copy()
+    cfg.robot = in_task(OmegaConf.to_container(cfg.robot), said, CONFIGS / "robot" / "sim.yaml")
+    return cfg
+
+
 @contextmanager
 def simulated(cfg: DictConfig, trained: DictConfig, clock: Clock) -> Iterator[SimRobot]:
-    from ebt_policy.rollout.sim import make_env
+    """In the environment that the policy was trained for, or in the one that is named."""
+    from ebt_policy.rollout.sim import make_env, needs
+    from ebt_policy.train.evaluate import environment_of
 
-    with closing(make_env(cfg.robot.env or trained.task.env)) as env:
+    settings = environment_of(Spec.from_dict(OmegaConf.to_container(trained.spec)), cfg.robot.env, trained)
+    cfg.robot.env = settings["env_id"]
+    with closing(make_env(settings["env_id"], settings["max_steps"], **settings.get("env_kwargs", {}))) as env:
+        needs(env, "robot=sim", "spec_dict")
         yield SimRobot.from_dict(OmegaConf.to_container(cfg.robot), env, clock, cfg.first_seed)
 
 
@@ -181,8 +198,8 @@ def replay(desk: Desk) -> None:
     episode = data.episode(desk.cfg.demo)
     robot = desk.robot
     with robot:
-        if desk.simulated and episode.initial_state is not None:
-            desk.inner.reset(desk.cfg.first_seed, {"state": episode.initial_state})
+        if desk.simulated:
+            begin_as(desk.inner, episode)
             robot.reset()
         passed = ladder.replay(robot, episode, desk.cfg.slower)
     print(f"demonstration {desk.cfg.demo}, {desk.cfg.slower} times slower: {passed:.1%} of the commands sent unchanged")
@@ -191,15 +208,28 @@ def replay(desk: Desk) -> None:
         print("the task was solved" if desk.inner.success else "the task was not solved")
 
 
+def begin_as(robot: SimRobot, episode: Episode) -> None:
+    """As the demonstration began, where anything tells how."""
+    from ebt_policy.rollout.sim import beginning
+
+    if began := beginning(robot.env, episode):
+        robot.reset(**({"seed": 0} | began))
+
+
 def shadow(desk: Desk) -> None:
     data = desk.demos()
     error, idle = ladder.shadow(desk.planner, desk.terms, data, range(min(5, len(data))))
-    print(f"mean error of planned against demonstrated actions {np.round(error, 3).tolist()}")
-    print(f"the same for an arm that never moves               {np.round(idle, 3).tolist()}")
+    print(f"mean error of planned against demonstrated actions {told(error)}")
+    print(f"the same for an arm that never moves               {told(idle)}")
+
+
+def told(numbers: np.ndarray) -> list[float]:
+    """(n,) to three decimals, also of float32."""
+    return [round(float(number), 3) for number in numbers]
 
 
 def dry(desk: Desk) -> None:
-    spoken = ladder.DryRobot(desk.inner, lambda action: print(np.round(action, 3).tolist()))
+    spoken = ladder.DryRobot(desk.inner, lambda action: print(told(action)))
     robot = SafeRobot(spoken, desk.limits, desk.clock)
     with robot:
         outcome = drive(desk, robot, min(desk.cfg.seconds, 2.0), Recorder())
@@ -285,14 +315,14 @@ def drive(
 
 def result_of(desk: Desk, trials: list[Trial], seconds: float) -> dict:
     """As of an evaluation, with how the control loop went and, of displacements, how plans joined (m/s^2)."""
-    env = desk.cfg.robot.env or desk.trained.task.env if desk.simulated else desk.cfg.robot.kind
+    env = desk.cfg.robot.env if desk.simulated else desk.cfg.robot.kind
     config = OmegaConf.to_container(desk.cfg)
     del config["token"]
     said = {"run": {"env_id": env, "max_steps": round(desk.cfg.seconds * desk.timing.hz), "after_success": 0}}
     said |= describe([logged(trial) for trial in trials], seconds)
     said |= {"control": summary([trial.recorder for trial in trials], desk.timing.hz)}
     if desk.timing.delta:
-        said["joints"] = {"acceleration": [np.round(accelerations(desk, trial), 3).tolist() for trial in trials]}
+        said["joints"] = {"acceleration": [told(accelerations(desk, trial)) for trial in trials]}
     return said | {"hashes": {"weights": desk.terms.model}, "config": {"deploy": config}}
 
 

@@ -16,12 +16,13 @@ from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import hydra
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from ebt_policy.cli import explain, fail_cleanly, leave_on_signals
+from ebt_policy.cli import CONFIGS, explain, fail_cleanly, leave_on_signals
 from ebt_policy.data.episodes import DataError, Episode, with_obs_keys
 from ebt_policy.data.spec import Spec
 from ebt_policy.data.store import append_episode, check_appendable, open_episodes
@@ -34,6 +35,7 @@ from ebt_policy.deploy.robot import Observation, Robot, SimRobot
 from ebt_policy.deploy.robots import connect
 from ebt_policy.deploy.safety import SafeRobot
 from ebt_policy.deploy.scene import Scene, Simulated, Unwatched
+from ebt_policy.deploy.simulated import in_task
 from ebt_policy.deploy.teleop import Steering, Teleoperator, Verdict, demonstrate
 from ebt_policy.deploy.watch import monitors
 
@@ -70,9 +72,10 @@ def main(cfg: DictConfig) -> None:
 
 @contextmanager
 def laid_out(cfg: DictConfig, clock: Clock) -> Iterator[Desk]:
-    settings = OmegaConf.to_container(cfg.robot)
+    said = OmegaConf.to_container(cfg.task).get("robot")
+    settings = in_task(OmegaConf.to_container(cfg.robot), said, CONFIGS / "robot" / "sim.yaml")
     limits, real = Limits.from_dict(settings.get("limits") or {}), cfg.robot.kind != "sim"
-    with nullcontext(connect(settings, clock)) if real else simulated(cfg, clock) as robot:
+    with nullcontext(connect(settings, clock)) if real else simulated(cfg, settings, clock) as robot:
         steering = Steering(robot.spec, robot.motion, **cfg.steering)
         operator = hydra.utils.instantiate(cfg.device, _convert_="all")(Keyboard(clock, cfg.hold), steering)
         spec = robot.spec if real else with_obs_keys(robot.spec, list(cfg.task.obs))
@@ -81,11 +84,12 @@ def laid_out(cfg: DictConfig, clock: Clock) -> Iterator[Desk]:
 
 
 @contextmanager
-def simulated(cfg: DictConfig, clock: Clock) -> Iterator[SimRobot]:
-    from ebt_policy.rollout.sim import make_env
+def simulated(cfg: DictConfig, settings: dict[str, Any], clock: Clock) -> Iterator[SimRobot]:
+    from ebt_policy.rollout.sim import make_env, needs
 
     with closing(make_env(cfg.robot.env or cfg.task.env)) as env:
-        yield SimRobot.from_dict(OmegaConf.to_container(cfg.robot), env, clock, cfg.first_seed)
+        needs(env, "robot=sim", "spec_dict")
+        yield SimRobot.from_dict(settings, env, clock, cfg.first_seed)
 
 
 def record(desk: Desk) -> None:
@@ -114,7 +118,8 @@ def first_seed(desk: Desk, out: Path) -> int:
     if not out.exists():
         return desk.cfg.first_seed
     data, empty = open_episodes(out), np.empty(0)
-    known = {"initial_state": empty, "success": False, "seed": 0} if desk.simulated else {}
+    known = {"success": False, "seed": 0} if desk.simulated else {}
+    known |= {"initial_state": empty} if desk.simulated and desk.inner.env.has_wrapper_attr("state") else {}
     check_appendable(data, desk.spec, Episode({}, empty, executed=empty, **known))
     return max(desk.cfg.first_seed, int(data.seed.max()) + 1) if desk.simulated else desk.cfg.first_seed
 
@@ -124,7 +129,7 @@ def episode_of(desk: Desk, seed: int) -> tuple[Verdict, Episode | None]:
     recorder = Recorder()
     desk.scene.ready(seed)
     desk.robot.reset()
-    known = {"initial_state": desk.inner.env.unwrapped.state(), "seed": seed} if desk.simulated else {}
+    known = {"initial_state": began(desk), "seed": seed} if desk.simulated else {}
 
     def on_tick(tick: Tick) -> None:
         recorder(tick)
@@ -137,6 +142,13 @@ def episode_of(desk: Desk, seed: int) -> tuple[Verdict, Episode | None]:
         return verdict, None
     episode = desk.operator.shown(recorder.episode(desk.spec, desk.scene.success()))
     return verdict, replace(episode, **known)
+
+
+def began(desk: Desk) -> np.ndarray | None:
+    """What an episode that was just reset begins from, if the simulator can say."""
+    from envs.protocol import initial_state
+
+    return initial_state(desk.inner.env)
 
 
 def told(episode: Episode | None) -> str:

@@ -13,14 +13,17 @@ from rich.progress import track
 from ebt_policy.cli import fail_cleanly
 from ebt_policy.data.episodes import DataError, Episode, EpisodeData
 from ebt_policy.data.store import open_episodes
+from ebt_policy.rollout.sim import beginning
 from envs import from_env_args
+from envs.protocol import offer, succeeded
 
 
 @fail_cleanly
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Replays demonstrations open loop from their initial states, with the actions that were executed "
-        "where the file has them, else with its actions, and counts those that still succeed.",
+        description="Replays demonstrations open loop from their initial states, or their seeds where their environment "
+        "cannot return to a state, with the actions that were executed where the file has them, else with its actions, "
+        "and counts those that still succeed.",
         epilog="example: python scripts/replay.py assets/demos/lift.zarr.zip 20 strict=true",
     )
     parser.add_argument("file", type=Path, help="our store or robomimic HDF5")
@@ -63,12 +66,14 @@ def settings(words: list[str]) -> tuple[int | None, str | None, bool]:
 
 
 def environment(data: EpisodeData) -> gym.Env:
-    """The environment that the file names; DataError if it names none or has no initial states for it."""
+    """The environment that the file names; DataError if it names none or nothing says how its episodes began."""
     if not data.spec.env_args:
         raise DataError("expected the file to name its environment (env_args), it does not: it cannot be replayed")
-    if data.initial_state is None and data.states is None:
-        raise DataError("expected simulator states in the file, there are none: it cannot be replayed")
     env = from_env_args(data.spec.env_args)
+    if beginning(env, data.episode(0)) is None:
+        states = data.initial_state is not None or data.states is not None
+        missing = "the environment has no state() for those, see envs/README.md" if states else "there are none"
+        raise DataError(f"expected simulator states in the file, or seeds, {missing}: it cannot be replayed")
     if env.action_space.shape != (data.spec.action.dim,):
         raise DataError(f"expected actions of {env.action_space.shape[0]} numbers, got {data.spec.action.dim}")
     return env
@@ -78,17 +83,21 @@ def version_mismatches(data: EpisodeData, env: gym.Env) -> list[str]:
     recorded = data.spec.simulator
     return [
         f"recorded with {package} {recorded[package]}, replayed with {here}: the physics may differ"
-        for package, here in env.versions.items()
+        for package, here in offer(env, "versions", {}).items()
         if recorded.get(package, here) != here
     ]
 
 
 def replay(env: gym.Env, episode: Episode) -> bool:
-    """Whether the episode's actions solve the task at any time."""
-    start = episode.initial_state if episode.initial_state is not None else episode.states[0]
-    env.reset(options={"state": start})
-    actions = episode.action if episode.executed is None else episode.executed
-    return any(env.step(action)[4]["success"] for action in actions)
+    """Whether the episode's actions solve the task at any time, from its initial state, or its seed if there is none."""
+    env.reset(**beginning(env, episode))
+    for action in episode.action if episode.executed is None else episode.executed:
+        _, _, terminated, truncated, info = env.step(action)
+        if succeeded(info, env):
+            return True
+        if terminated or truncated:
+            break
+    return False
 
 
 if __name__ == "__main__":

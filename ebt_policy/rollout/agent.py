@@ -112,9 +112,10 @@ class ChunkedAgent:
 
 
 def _own(x: np.ndarray) -> np.ndarray:
-    """A copy, since environments may reuse their buffers; floats as float32, images as they are."""
-    x = np.asarray(x)
-    return np.array(x, dtype=np.float32 if x.dtype.kind == "f" else x.dtype)
+    """A copy, since environments may reuse their buffers, as data sets have it: images (H, W, C) of bytes as they are,
+    all else float32, and a single number as (1,)."""
+    x = np.array(x)
+    return x if x.dtype == np.uint8 and x.ndim == 3 else np.atleast_1d(x).astype(np.float32)
 
 
 def _log(chunk: ActionChunk, latency: float) -> ChunkLog:

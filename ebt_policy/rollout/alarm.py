@@ -121,13 +121,19 @@ def by_phase(values: np.ndarray, success: np.ndarray) -> np.ndarray:
 
 def needed(alpha: float) -> int:
     """How many successful episodes a threshold for `alpha` takes: the least n with ceil((n + 1)(1 - alpha)) <= n."""
+    if not 0 < alpha < 1:
+        raise ValueError(f"expected a rate of false alarms in (0, 1), got {alpha}")
     return ceil(round(1 / alpha - 1, 9))
+
+
+def least(alpha: float) -> tuple[int, int]:
+    """How many failures and how many successes `foretelling` takes: of these a third each for phases, a threshold and
+    its test."""
+    return 2, 3 * max(needed(alpha), LEAST)
 
 
 def threshold(succeeded: np.ndarray, alpha: float) -> float:
     """From the scores (n,) of successful episodes; ValueError if they are too few for alpha."""
-    if not 0 < alpha < 1:
-        raise ValueError(f"expected a rate of false alarms in (0, 1), got {alpha}")
     n = len(succeeded)
     if n < needed(alpha):
         raise ValueError(
@@ -182,10 +188,12 @@ def _rate(hits: np.ndarray) -> dict[str, Any]:
 
 
 def _check(success: np.ndarray, alpha: float) -> None:
-    failures, successes = int((~success).sum()), int(success.sum())
-    least = 3 * max(needed(alpha), LEAST)  # a third each for phases, a threshold and its test
-    if failures < 2 or successes < least:
+    found, wanted = (int((~success).sum()), int(success.sum())), least(alpha)
+    short = [max(0, w - f) for w, f in zip(wanted, found, strict=True)]
+    if any(short):
+        words = zip(short, ("failures", "successes"), strict=True)
         raise ValueError(
-            f"expected at least 2 failures and {least} successes for a false-alarm rate of {alpha:g}, got {failures} "
-            f"and {successes}: run more episodes, or make the task harder or easier, e.g. by noise"
+            f"expected at least {wanted[0]} failures and {wanted[1]} successes for a false-alarm rate of {alpha:g}, got "
+            f"{found[0]} and {found[1]}: run more episodes, for {' and '.join(f'{n} more {w}' for n, w in words if n)}, "
+            "or make the task harder or easier, e.g. by noise"
         )

@@ -64,6 +64,45 @@ def make_env(env_id: str, max_steps: int | None = None, **kwargs: Any) -> gym.En
     return env
 
 
+def time_limit(env_id: str, max_steps: int | None = None, env_kwargs: dict[str, Any] | None = None) -> int:
+    """Control steps after which an episode of `rollout` with these settings ends."""
+    if max_steps is not None:
+        return max_steps
+    with closing(make_env(env_id, **env_kwargs or {})) as env:
+        return env.spec.max_episode_steps
+
+
+def rate(env: gym.Env) -> float | None:
+    """Control steps a second, if the environment says so."""
+    said = env.get_wrapper_attr("spec_dict")() if env.has_wrapper_attr("spec_dict") else {}
+    return said.get("hz") or env.metadata.get("render_fps")
+
+
+def beginning(env: gym.Env, episode: Any) -> dict[str, Any] | None:
+    """Arguments of `reset` that bring back how a demonstration began: its state, if the environment can return to one,
+    else its seed; None if neither tells."""
+    states = [episode.initial_state, None if episode.states is None else episode.states[0]]
+    start = next((state for state in states if state is not None), None)
+    if start is not None and env.has_wrapper_attr("state"):
+        return {"options": {"state": start}}
+    return None if episode.seed is None else {"seed": episode.seed}
+
+
+def needs(env: gym.Env, who: str, *offers: str) -> None:
+    """ValueError, in one line with the place to read, unless the environment or what it wraps has all of `offers`.
+
+    Everybody needs observations that have names, and actions within limits.
+    """
+    missing = [name for name in offers if not env.has_wrapper_attr(name)]
+    if not isinstance(env.observation_space, gym.spaces.Dict):
+        missing.append("observations with names (a Dict space)")
+    if not isinstance(env.action_space, gym.spaces.Box) or len(env.action_space.shape) != 1:
+        missing.append("actions of shape (Da,) (a Box space)")
+    if missing:
+        name = env.spec.id if env.spec else type(env.unwrapped).__name__
+        raise ValueError(f"{who} needs of {name} what it does not offer: {', '.join(missing)}: see envs/README.md")
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Torch sums in another order on another number of threads: episodes repeat exactly only on the same number."""

@@ -15,10 +15,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ebt_policy.rollout.agent import Agent
 from ebt_policy.rollout.plots import BAD, GOOD, INK
-from ebt_policy.rollout.sim import EpisodeLog, make_env, one_thread, run_episode
+from ebt_policy.rollout.sim import EpisodeLog, make_env, one_thread, rate, run_episode
 from ebt_policy.rollout.timeline import Timeline
 
 WIDTH, BAND = 480, 132  # pixels: a video's width, and the height of the timeline under its picture
+UNTOLD = 20.0  # frames a second of environments that do not say how fast they are
 THUMB, LABEL = 180, 24  # pixels: the width of a picture on a contact sheet, and the height of a row's label
 
 
@@ -96,7 +97,7 @@ def film(env: gym.Env, agent: Agent, seed: int, after_success: int = 10, wanted:
             steps.append(step)
 
     log = run_episode(env, agent, seed, after_success, on_step=look)
-    return Clip(log, last, steps, frames, starts, float(env.metadata.get("render_fps", 20)))
+    return Clip(log, last, steps, frames, starts, float(rate(env) or UNTOLD))
 
 
 def write_video(path: str | Path, clip: Clip) -> None:
@@ -132,7 +133,7 @@ def contact_sheet(clips: Sequence[Clip], path: str | Path, columns: int = 6) -> 
 def _rendering(env_id: str, max_steps: int | None = None, env_kwargs: dict | None = None) -> Iterator[gym.Env]:
     """The environment, once it has shown that it renders; what is played in it goes as it went in `rollout`."""
     try:
-        env = make_env(env_id, max_steps, render_mode="rgb_array", **(env_kwargs or {}))
+        env = _open(env_id, max_steps, {"render_mode": "rgb_array"} | (env_kwargs or {}))
         env.reset(seed=0)
     except Exception as error:  # whatever a missing GL library raises; state-only work never comes here
         raise RenderError(f"cannot open {env_id} for rendering: {_words(error)}") from error
@@ -143,13 +144,24 @@ def _rendering(env_id: str, max_steps: int | None = None, env_kwargs: dict | Non
         yield env
 
 
+def _open(env_id: str, max_steps: int | None, settings: dict[str, Any]) -> gym.Env:
+    """With frames of a `size` where it can be chosen; other frames are resized."""
+    try:
+        return make_env(env_id, max_steps, **settings)
+    except TypeError:
+        if "size" not in settings:
+            raise
+        return make_env(env_id, max_steps, **{name: value for name, value in settings.items() if name != "size"})
+
+
 def _render(env: gym.Env) -> np.ndarray:
     try:
         frame = env.render()
     except Exception as error:
         raise RenderError(f"cannot render {env.spec.id}: {_words(error)}") from error
-    if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.dtype != np.uint8:
-        raise RenderError(f"expected {env.spec.id} to render (H, W, 3) uint8, got {type(frame).__name__}")
+    if not isinstance(frame, np.ndarray) or frame.shape[2:] != (3,) or frame.dtype != np.uint8:
+        got = f"{frame.shape} {frame.dtype}" if isinstance(frame, np.ndarray) else type(frame).__name__
+        raise RenderError(f"expected {env.spec.id} to render (H, W, 3) uint8, got {got}")
     return frame
 
 

@@ -10,7 +10,7 @@ import pytest
 from toy_handling import TRAY, Picker, Tray
 
 from envs import disturb
-from envs.disturb import DISTURBANCES, Disturbed, Grasps, Noise, Open, Push, Stale
+from envs.disturb import DISTURBANCES, Disturbed, Grasps, Noise, Open, Push, Stale, steps
 from envs.lift import LiftExpert
 
 INDEX = {d.name: i for i, d in enumerate(DISTURBANCES)}
@@ -39,6 +39,67 @@ def test_there_are_three_strengths_of_every_kind_and_a_number_for_none():
     kinds = {d.kind for d in DISTURBANCES} - {"none"}
     assert {(d.kind, d.strength) for d in DISTURBANCES[1:]} == {(k, s) for k in kinds for s in (1, 2, 3)}
     assert DISTURBANCES[0].name == "none" and len(INDEX) == len(DISTURBANCES)
+
+
+TICKS = {  # control steps at 20 Hz, by strength: what committed results were made with
+    "move": [(2,)] * 3,
+    "turn": [(2,)] * 3,
+    "open": [(10,), (20,), (80,)],
+    "push": [(6,)] * 3,
+    "noise": [(20,)] * 3,
+    "freeze": [(10,), (20,), (30,)],
+    "delay": [(100,)] * 3,
+    "open_freeze": [(10, 10), (15, 20), (30, 30)],
+    "push_noise": [(6, 20)] * 3,
+}
+
+
+@pytest.mark.parametrize(("hz", "times"), [(20, 1), (80, 4), (10, 0.5)])
+def test_seconds_are_as_many_control_steps_as_the_rate_says(hz, times):
+    for disturbance in DISTURBANCES[1:]:
+        ticks = tuple(make(hz=hz).ticks for make in disturbance.parts)
+        known = TICKS[disturbance.kind][disturbance.strength - 1]
+        assert np.abs(np.subtract(ticks, np.multiply(known, times))).max() <= 0.5, disturbance.name
+        lags = [part.lag for part in (make(hz=hz) for make in disturbance.parts) if isinstance(part, Stale)]
+        if disturbance.kind == "delay":
+            assert lags == [max(1, round((3, 6, 12)[disturbance.strength - 1] * times))]
+    assert (steps(disturb.HELD, 20), steps(disturb.FIRM, 20), steps(1e-6, 20)) == (10, 3, 1)
+
+
+class Quick(Tray):
+    """Ten times as fast, and each of its steps a tenth as far."""
+
+    def spec_dict(self):
+        return super().spec_dict() | {"hz": 200.0}
+
+    def step(self, action):
+        return super().step(np.concatenate([0.1 * np.clip(action[:3], -1, 1), action[3:]]))
+
+
+def test_what_counts_as_held_and_how_long_a_hand_is_open_does_not_depend_on_the_rate():
+    reports = []
+    for tray, hz in ((Tray(), 20), (Quick(), 200)):
+        env, agent = Disturbed(tray, INDEX["freeze_1"]), Picker()
+        obs, info = env.reset(seed=1)
+        while info["report"]["over"] is None:
+            obs, _, _, _, info = env.step(agent.act(obs))
+        reports.append((info["report"]["trigger"] / hz, (info["report"]["over"] - info["report"]["trigger"]) / hz))
+    assert reports[0][1] == reports[1][1] == 0.5
+    assert reports[0][0] == pytest.approx(reports[1][0], abs=0.3)
+
+
+@pytest.mark.parametrize(("after", "tick"), [(1.0, 10), (0.5, 5)])
+def test_a_task_that_cannot_tell_of_grasps_is_disturbed_after_a_time_and_takes_what_needs_nothing(after, tick):
+    push_t = gym.make("envs:PushT-v0")
+    possible = [d.name for d in DISTURBANCES if not d.lacks(push_t)]
+    assert possible == ["none", *(f"{kind}_{n}" for kind in ("noise", "freeze", "delay") for n in (1, 2, 3))]
+    env = Disturbed(push_t, INDEX["freeze_1"], after=after)
+    seen = [env.reset(seed=0)[0]["tool"]]
+    for target in np.linspace(-1, 1, 25):
+        obs, _, _, _, info = env.step(np.array([target, target]))
+        seen.append(obs["tool"])
+    assert (info["report"]["trigger"], info["report"]["over"], info["report"]["effect"]) == (tick, tick + 5, True)
+    assert all(np.array_equal(seen[k], seen[tick]) for k in range(tick, tick + 6)) and (seen[tick + 6] != seen[tick]).any()
 
 
 def test_number_0_changes_nothing_and_counts_the_grasp():
@@ -135,13 +196,13 @@ def test_a_pushed_hand_is_where_the_force_brought_it():
 
 
 def test_a_push_too_weak_to_be_felt_is_triggered_and_without_effect(monkeypatch):
-    with_parts(monkeypatch, "push_1", partial(Push, 0.1, 6))
+    with_parts(monkeypatch, "push_1", partial(Push, 0.1, 0.3))
     info, *_ = play("push_1")
     assert info["report"]["over"] is not None and not info["report"]["effect"]
 
 
 def test_noise_is_that_of_the_generator_of_seed_and_index_and_spares_the_gripper(monkeypatch):
-    with_parts(monkeypatch, "noise_1", partial(Noise, 0.1, 4))
+    with_parts(monkeypatch, "noise_1", partial(Noise, 0.1, 0.2))
     info, hands, things, _ = play("noise_1", seed=5, speed=0.5)
     t = info["report"]["trigger"]
     drawn = 0.1 * np.random.default_rng([5, INDEX["noise_1"]]).standard_normal((4, 7))
@@ -150,7 +211,7 @@ def test_noise_is_that_of_the_generator_of_seed_and_index_and_spares_the_gripper
 
 
 def test_frozen_observations_are_the_last_one_seen_for_as_long_as_it_says(monkeypatch):
-    with_parts(monkeypatch, "freeze_1", partial(Stale, 5, 5))
+    with_parts(monkeypatch, "freeze_1", partial(Stale, 0.25, 0.25))
     info, hands, _, seen = play("freeze_1")
     t = info["report"]["trigger"]
     for step in range(t + 1, t + 6):
@@ -160,7 +221,7 @@ def test_frozen_observations_are_the_last_one_seen_for_as_long_as_it_says(monkey
 
 
 def test_delayed_observations_are_those_of_before_but_never_of_before_the_trigger(monkeypatch):
-    with_parts(monkeypatch, "delay_1", partial(Stale, 2, 8))
+    with_parts(monkeypatch, "delay_1", partial(Stale, 0.1, 0.4))
     info, hands, _, seen = play("delay_1")
     t = info["report"]["trigger"]
     for step in range(t + 1, t + 9):
@@ -169,7 +230,7 @@ def test_delayed_observations_are_those_of_before_but_never_of_before_the_trigge
 
 def test_a_combination_takes_effect_if_all_its_parts_do(monkeypatch):
     for force, effect in ((300, True), (0.1, False)):
-        with_parts(monkeypatch, "push_noise_1", partial(Push, force, 3), partial(Open, 5))
+        with_parts(monkeypatch, "push_noise_1", partial(Push, force, 0.15), partial(Open, 0.25))
         info, *_ = play("push_noise_1")
         assert info["report"]["effect"] is effect and info["report"]["over"] == info["report"]["trigger"] + 5
 
@@ -202,7 +263,7 @@ def test_a_second_episode_starts_afresh():
 
 
 def test_flickering_contacts_are_one_grasp_and_a_real_loss_makes_the_next_a_retry():
-    grasps = Grasps()
+    grasps = Grasps(firm=3)
     for touch in [*"1111101111", *"0011", *"0000", *"110111"]:
         grasps.update(touch == "1")
     assert grasps.taken == 2 and grasps.holding
@@ -281,9 +342,9 @@ def test_robosuites_cube_is_moved_and_turned_and_rests_there(lift):
     for _ in range(5):
         lift.step(np.zeros(7))
     np.testing.assert_allclose(lift.object_pose()[0], moved, atol=2e-3)
-    state = lift.state()
+    scene = lift._scene()
     assert not lift.move_object(np.array([5.0, 0.0]), 0.0), "nothing holds it up there"
-    assert np.array_equal(lift.state(), state)
+    assert np.array_equal(lift._scene(), scene)
 
 
 def test_robosuites_hand_drops_the_cube_and_takes_it_again(grasping):

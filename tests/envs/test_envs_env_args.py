@@ -100,9 +100,11 @@ def test_arms_of_a_composite_controller_are_found_at_either_depth():
     assert composite(nested) == composite(flat) == flat
 
 
-def test_what_is_not_a_robosuite_task_is_refused():
-    with pytest.raises(ValueError, match="expected a robosuite data set .type 1., got type 2"):
+def test_what_is_not_here_is_refused():
+    with pytest.raises(ValueError, match="an environment that is registered here, got 'NutAssemblySquare'"):
         envs.from_env_args(OLD | {"type": 2})
+    with pytest.raises(ValueError, match=r"robosuite \(type 1\) or registered \(type 2\) environment, got 3"):
+        envs.from_env_args(OLD | {"type": 3})
     unknown = copy.deepcopy(OLD) | {"env_name": "Juggle"}
     with pytest.raises(ValueError, match="expected a robosuite task .*Lift.*, got 'Juggle'"):
         envs.from_env_args(unknown)

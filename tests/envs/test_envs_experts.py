@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 
 from envs.expert import CLOSE, wrap
-from envs.record import BURST, REST, SLIP, Bursts, make_expert, record
+from envs.record import BURST, REST, SLIP, Bursts, record
 
 
 @pytest.mark.parametrize("seed", [1000, 1001])
 def test_experts_succeed_while_they_are_disturbed(environments, task, seed):
-    episode = record(environments[task], make_expert(task), seed, noise=0.25)
+    episode = record(environments[task], environments[task].unwrapped.expert(), seed, noise=0.25)
     assert episode["success"]
     assert len(episode["action"]) < 300
 
 
 def test_a_recording_is_repeated_by_its_executed_actions(environments, task):
     env = environments[task].unwrapped
-    episode = record(environments[task], make_expert(task), seed=1002, noise=0.25)
+    episode = record(environments[task], environments[task].unwrapped.expert(), seed=1002, noise=0.25)
     seen, _ = env.reset(options={"state": episode["initial_state"]})
     for t, action in enumerate(episode["executed"]):
         assert all(np.array_equal(seen[key], episode[f"obs/{key}"][t]) for key in seen)
@@ -25,7 +25,7 @@ def test_a_recording_is_repeated_by_its_executed_actions(environments, task):
 
 
 def test_an_expert_remembers_nothing_of_an_episode(environments, task):
-    expert, other = make_expert(task), make_expert(task)
+    expert, other = environments[task].unwrapped.expert(), environments[task].unwrapped.expert()
     episode = record(environments[task], expert, seed=1003, noise=0.25)
     other.reset(np.random.default_rng([1003, 1]))
     for t in (40, 5, 33):
@@ -34,7 +34,7 @@ def test_an_expert_remembers_nothing_of_an_episode(environments, task):
 
 
 def test_a_dropped_cube_is_picked_up_again(lift):
-    expert = make_expert("lift")
+    expert = lift.expert()
     seen, _ = lift.reset(seed=5)
     expert.reset(np.random.default_rng(5))
     drops, solved = 0, False
@@ -65,8 +65,3 @@ def test_angles_wrap_to_the_nearest_equivalent():
     assert wrap(np.pi + 0.1, np.pi) == pytest.approx(0.1)
     assert wrap(-0.3, np.pi / 2) == pytest.approx(-0.3)
     assert wrap(1.0, np.pi / 2) == pytest.approx(1.0 - np.pi / 2)
-
-
-def test_a_task_without_an_expert_is_refused():
-    with pytest.raises(ValueError, match="expected a task with an expert .*, got 'juggling'"):
-        make_expert("juggling")

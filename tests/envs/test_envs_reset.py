@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from fingerprint import TASKS, fingerprint
 
+from envs.robosuite_env import RobosuiteEnv
+
 
 def wander(env, steps: int, seed: int):
     """Leaves the environment and its controllers in some state."""
@@ -49,6 +51,52 @@ def test_a_restored_state_continues_like_the_seeded_reset_it_came_from(environme
     assert state.dtype == np.float64
 
 
+def continued(env, actions, **reset):
+    """What follows 30 actions, after a reset if there is one: observations, states and success."""
+    if reset:
+        env.reset(**reset)
+    steps = [env.step(action) for action in actions]
+    return [(np.concatenate(list(seen.values())).tobytes(), info["success"]) for seen, *_, info in steps], env.state()
+
+
+@pytest.mark.parametrize("steps", [1, 20, 57])
+def test_a_state_in_mid_episode_is_all_that_the_rest_of_it_depends_on(environments, task, steps):
+    """In the hands of the expert: the fingers are closing, or hold something, when it is restored."""
+    env = environments[task].unwrapped
+    expert, rng = env.expert(), np.random.default_rng(steps)
+    expert.reset(rng)
+    seen, _ = env.reset(seed=2)
+    for _ in range(steps):
+        seen, *_ = env.step(expert.act(seen))
+    state, actions = env.state(), rng.uniform(-1, 1, (30, 7))
+    steps, end = continued(env, actions)
+    wander(env, 5, seed=3)
+    again, same_end = continued(env, actions, options={"state": state})
+    assert steps == again and np.array_equal(end, same_end)
+
+
+def test_where_a_door_stands_is_part_of_its_states():
+    env, other = RobosuiteEnv("Door"), RobosuiteEnv("Door")
+    env.reset(seed=1)
+    wander(other, 3, seed=2)
+    actions = np.random.default_rng(0).uniform(-1, 1, (30, 7))
+    began = env.initial_state()
+    steps, end = continued(env, actions)
+    again, same_end = continued(other, actions, options={"state": began})
+    assert steps == again and np.array_equal(end, same_end)
+
+
+def test_what_demonstrations_keep_is_the_shorter_state_that_robomimic_has(environments, task):
+    env = environments[task].unwrapped
+    wander(env, 5, seed=3)
+    env.reset(seed=11)
+    began, seeded = env.initial_state(), fingerprint(env, seed=11)
+    assert began.shape == (1 + env._model.nq + env._model.nv,) and len(began) < len(env.state())
+    wander(env, 9, seed=5)
+    assert fingerprint(env, options={"state": began}) == seeded
+    assert np.array_equal(env.initial_state(), began)
+
+
 def test_a_state_in_the_middle_of_an_episode_can_be_returned_to(lift):
     wander(lift, 20, seed=6)
     state = lift.state()
@@ -81,6 +129,34 @@ def test_a_state_of_another_task_is_refused(lift):
         lift.reset(options={"state": np.zeros(45)})
 
 
-def test_an_action_of_another_size_is_refused(lift):
-    with pytest.raises(ValueError, match="expected an action of shape \\(7,\\), got \\(6,\\)"):
-        lift.step(np.zeros(6))
+@pytest.mark.parametrize(
+    ("action", "complaint"),
+    [
+        (np.zeros(6), r"expected an action of shape \(7,\), got \(6,\)"),
+        ([0, 0, np.nan, 0, 0, 0, 0], r"expected finite numbers in an action, got \[ 0.  0. nan"),
+        (np.array([0, 0, 0, 0, 0, 0, np.inf]), "expected finite numbers in an action"),
+        (np.array([0, None, 0, 0, 0, 0, 0], dtype=object), "expected finite numbers in an action"),
+        (np.array(["a"] * 7, dtype=object), "expected an action of numbers, got ndarray"),
+        (None, r"expected an action of shape \(7,\), got \(\)"),
+        ({"arm": 0}, "expected an action of numbers, got dict"),
+        ([[0] * 6, 0], "expected an action of numbers, got list"),
+    ],
+)
+def test_what_is_no_action_is_refused_and_moves_nothing(lift, action, complaint):
+    lift.reset(seed=1)
+    before = lift.state()
+    with pytest.raises(ValueError, match=complaint) as refused:
+        lift.step(action)
+    assert "\n" not in str(refused.value) and np.array_equal(lift.state(), before)
+
+
+@pytest.mark.parametrize("size", [32, 49])
+@pytest.mark.parametrize("number", [np.nan, -np.inf, 1e12])
+def test_a_state_with_numbers_that_a_simulator_cannot_have_is_refused(lift, size, number):
+    lift.reset(seed=1)
+    state = lift.state()
+    wrong = state[:size].copy()
+    wrong[size - 1] = number
+    with pytest.raises(ValueError, match=rf"expected finite numbers below 1e\+10 in a state of Lift, .* {size - 1} \(1 such"):
+        lift.reset(options={"state": wrong})
+    assert np.array_equal(lift.state(), state)

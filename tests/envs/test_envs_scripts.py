@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ebt_policy.data.store import open_episodes, write_data
-from envs.record import make_expert, record
+from envs.record import record
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,7 +47,7 @@ def test_a_collection_that_was_killed_goes_on_to_the_same_file(collected, enviro
     data = open_episodes(collected)
     assert list(data.seed) == [2000, 2001]
     for i in range(2):
-        expected = record(environments["lift"], make_expert("lift"), seed=2000 + i, noise=0.25)
+        expected = record(environments["lift"], environments["lift"].unwrapped.expert(), seed=2000 + i, noise=0.25)
         episode = data.episode(i)
         for name in ("action", "executed", "initial_state"):
             assert np.array_equal(getattr(episode, name), expected[name])
