@@ -42,8 +42,8 @@ def from_env_args(env_args: dict[str, Any], **render: Any) -> gym.Env:
     order = env_args.get("object_order", "robosuite_1.4" if _is_old(kwargs) else "robosuite")
     try:
         return RobosuiteEnv(name, _renewed(kwargs), object_order=order, **render)
-    except (TypeError, KeyError, AssertionError) as error:  # what robosuite says of arguments that it does not have
-        raise ValueError(f"robosuite cannot make {name} of these env_kwargs: {error}") from error
+    except Exception as error:  # whatever robosuite raises over arguments that it was not written for
+        raise ValueError(f"robosuite cannot make {name} of these env_kwargs: {error}"[:300]) from error
 
 
 def _registered(name: str, kwargs: dict[str, Any], render: dict[str, Any]) -> gym.Env:

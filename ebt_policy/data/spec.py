@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from math import inf
 from typing import Any
 
+UNKNOWN = (None, "unknown", -inf, inf)  # what a spec has where nobody said it; it fits everything
 MEANINGS = {  # field of an action -> what may be said of it
     "frame": ("eef", "joint", "planar", "unknown"),  # what is commanded
     "mode": ("delta", "absolute", "unknown"),

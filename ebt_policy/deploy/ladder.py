@@ -76,7 +76,8 @@ def check(robot: SafeRobot, planner: Planner, terms: Terms, timing: Timing, obse
         raise ValueError(
             f"expected actions in [{low:g}, {high:g}], planned are up to {beyond:.2g} outside: other units?"
         )
-    return [*said, f"planned actions are within the robot's range by {-beyond:.2g}"]
+    inside = "within the robot's range" if beyond <= 0 else "beyond the robot's range, which clips them,"
+    return [*said, f"planned actions are {inside} by {abs(beyond):.2g}"]
 
 
 def _meaning(action: ActionSpec) -> str:

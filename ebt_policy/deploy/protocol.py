@@ -22,6 +22,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
+from ebt_policy.data.spec import UNKNOWN
 from ebt_policy.deploy.plan import Plan, Request, Terms
 
 PROTOCOL = 1
@@ -30,7 +31,6 @@ MAX_ITEMS = 4096  # of an answer: entries of all its maps and lists
 TYPES = {"f4": np.dtype("<f4"), "f8": np.dtype("<f8"), "u1": np.dtype("u1")}
 CODECS = ("raw", "jpeg")
 QUALITY = 92
-UNKNOWN = (None, "unknown", -math.inf, math.inf)  # what a spec has where nobody said it
 LONG = 400  # characters of a text that comes from the other side
 HOUR = 3600.0  # s that a plan may reach ahead
 MOST = sys.float_info.max
@@ -168,7 +168,9 @@ def check_version(body: Mapping[str, Any]) -> None:
 def check_token(token: object) -> None:
     """ValueError unless it is text: a command line reads digits as a number, which has lost its leading zeros."""
     if not isinstance(token, str) or not token.isprintable():
-        raise ValueError(f"expected a token of text, got {type(token).__name__}: quote it, as in token=\"'123456'\"")
+        raise ValueError(
+            f"expected a token of printable text, got {type(token).__name__}: quote it, as in token=\"'123456'\""
+        )
 
 
 def differences(policy: Mapping[str, Any], robot: Mapping[str, Any]) -> list[str]:
@@ -226,11 +228,13 @@ def _check_number(name: str, value: Any, kind: type = Real, least: float = -MOST
 
 
 def _is_shape(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) <= 5 and all(type(n) is int and n > 0 for n in value)
+    if not isinstance(value, list | tuple) or len(value) > 5:
+        return False
+    return all(isinstance(n, Integral) and not isinstance(n, bool) and n > 0 for n in value)
 
 
 def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, str | int | float)
+    return value is None or isinstance(value, str | Real)
 
 
 def _quoted(value: Any, nothing: str = "None") -> str:

@@ -80,7 +80,7 @@ class Delays:
 
 
 class SimRobot:
-    """Any Gymnasium environment as a robot (envs/README.md); a command lasts one control period, then comes a new observation.
+    """Any environment as a robot, see envs/README.md; a command lasts one control period, then comes a new observation.
 
     The first observation is never dropped or late. `success` says whether the task has been solved since `reset`.
     When the clock goes back, what is on its way still takes as long as it would have.

@@ -162,6 +162,8 @@ class PolicyServer:
             protocol.check_plan(plan, self.planner.terms)
         except PlanError:
             raise
+        except protocol.ProtocolError as error:
+            raise PlanError(f"the policy made a plan of no use: {error}") from error
         except Exception as error:  # the robot is told, whatever it is, and may ask again
             QUIET.exception("planning failed")
             raise PlanError(f"the policy failed, {type(error).__name__}: {error}") from error

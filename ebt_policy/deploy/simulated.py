@@ -1,4 +1,4 @@
-"""What robot=sim is in a task: configs/robot/sim.yaml, over it what the task's YAML says, over it what was set by hand."""
+"""What robot=sim is in a task: configs/robot/sim.yaml, over it the task's YAML, over it what is set by hand."""
 
 from __future__ import annotations
 

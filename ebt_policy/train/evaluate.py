@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from math import inf, prod
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from ebt_policy.data.robomimic import arm_controller, infer_spec
-from ebt_policy.data.spec import Spec
+from ebt_policy.data.spec import UNKNOWN, Spec
 from ebt_policy.rollout.agent import Agent, ChunkedAgent
 from ebt_policy.rollout.evaluation import evaluate
 from ebt_policy.rollout.flops import flops_per_chunk
@@ -33,7 +33,6 @@ from ebt_policy.train.build import environment, load_config, load_policy
 TRAINING_FILES = ("train.jsonl", "config.yaml")
 RECORDED = "envs:Recorded-v0"  # made with the env_args of a data set
 UNITS = ("input_min", "input_max", "output_min", "output_max", "input_type", "input_ref_frame")  # of a controller
-UNKNOWN = (None, "unknown", -inf, inf)
 ROBOMIMIC = ".pth"  # how its checkpoints end
 
 

@@ -42,11 +42,16 @@ def said(**changes) -> bytes:
     return framed(protocol.pack("hello", hello(**changes)))
 
 
+def maps(count: int) -> bytes:
+    """A message with so many times 4096 maps without entries, none of its lists longer than that."""
+    head = b"\x82\xa4kind\xa5hello\xa1x\xdc" + count.to_bytes(2, "big")
+    return head + (b"\xdc\x10\x00" + b"\x80" * 4096) * count
+
+
 @cache
 def nested_maps() -> bytes:
-    """16 MB, each byte of them a map without entries."""
-    head = b"\x82\xa4kind\xa5hello\xa1x\xdd"
-    return framed(head + LARGE.to_bytes(4, "big") + b"\x80" * LARGE)
+    """Just below 16 MB, each byte of them a map."""
+    return framed(maps(4092))
 
 
 @cache
@@ -83,7 +88,6 @@ IN_SESSION = {
     "deep lists": lambda: framed(b"\x91" * 500),
     "many lists": lambda: framed(msgpack.packb({"kind": "plan", "obs": {"hand": [[]] * 4000}})),
     "pictures": pictures,
-    "pings": lambda: framed(b"", Opcode.PING) * 20_000,
 }
 
 

@@ -1,9 +1,12 @@
 """The rungs before a policy moves an arm, on arms without physics."""
 
+import runpy
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from tiny_runs import ROOT
 from toy_arms import HZ, ToyArm, limits, motion_of
 from toy_server import SPEC, ToyPlanner
 
@@ -33,6 +36,48 @@ def test_check_says_what_fits():
     with robot() as arm:
         said = ladder.check(arm, Still(), Still().terms, TIMING, 0.1)
     assert len(said) == 4 and "agree on hand" in said[0] and "350 ms can be hidden" in said[2]
+
+
+def test_check_says_what_plans_really_take_and_judges_by_the_robots_clock():
+    class Slow(Still):
+        def __call__(self, request):
+            time.sleep(0.02)
+            return super().__call__(request)
+
+    with robot() as arm:
+        said = ladder.check(arm, Slow(), Still().terms, replace(TIMING, latency=0.2), 0.1)  # 0.3 of 0.35 s
+    assert float(said[2].split()[3]) >= 20
+
+
+def test_check_writes_ranges_as_short_as_they_are_and_says_which_actions_are_clipped():
+    class Beyond(Still):
+        def __call__(self, request):
+            return replace(super().__call__(request), actions=np.full((15, 7), 1.05, np.float32))
+
+    with robot() as arm:
+        said = ladder.check(arm, Beyond(), Still().terms, TIMING, 0.0)
+    assert "actions of 7 numbers in [-1, 1] (frame eef, mode delta, rotation axis_angle" in said[0]
+    assert said[3] == "planned actions are beyond the robot's range, which clips them, by 0.05"
+    told = runpy.run_path(str(ROOT / "scripts" / "deploy.py"))["told"]
+    assert str(told(np.float32([0.185, -0.1]))) == "[0.185, -0.1]"
+
+
+def test_a_world_that_has_ended_stands_still_and_a_single_number_has_a_dimension():
+    class Ending(ToyArm):
+        def step(self, action):
+            values, reward, _, truncated, info = super().step(action)
+            self.steps = getattr(self, "steps", 0) + 1
+            return values, reward, self.steps == 3, truncated, info | {"success": np.array([self.steps == 3])}
+
+        def _obs(self):
+            return super()._obs() | {"width": np.float32(0.1)}
+
+    arm = SimRobot(Ending(), motion_of("delta"), FakeClock())
+    arm.reset(0)
+    for _ in range(5):
+        arm.command(np.full(7, 0.5))
+        arm.clock.sleep_until(arm.clock.now() + 1 / HZ)
+    assert arm.env.steps == 3 and arm.success and arm.observe().values["width"].shape == (1,)
 
 
 def test_check_refuses_what_does_not_fit():

@@ -42,7 +42,21 @@ def test_two_episodes_are_kept_one_is_discarded_and_the_one_that_ran_is_lost_wit
     assert first.obs["robot0_eef_pos"][-1, 0] > first.obs["robot0_eef_pos"][0, 0] + 0.01
     assert second.action[0, 2] == np.float32(0.2)
     np.testing.assert_array_equal(first.executed, first.action)
-    assert first.initial_state[0] == 0.0 and list(tmp_path.iterdir()) == [out]
+    assert first.initial_state[0] == 0.0 and first.initial_state.shape == (32,) and list(tmp_path.iterdir()) == [out]
+
+
+def test_a_planar_task_is_steered_by_its_own_yaml_and_fits_to_its_demonstrations(tmp_path):
+    out = tmp_path / "mine.zarr.zip"
+    person = Person("record.py", "task=avoid", f"out={out}", "episodes=1")
+    person.sees("seed 0: it begins when you steer")
+    person.sees(r"1\.\d s  tool \[", types="w")
+    person.types("\n")
+    person.sees("kept: ")
+    assert person.script.wait(60) == 0
+    data = open_episodes(out)
+    shipped = open_episodes(ROOT / "assets/demos/avoid.zarr.zip")
+    check_appendable(shipped, data.spec, data.episode(0))
+    assert data.initial_state.shape[1] == shipped.initial_state.shape[1] and np.ptp(data.obs["tool"][:, 0]) > 0.02
 
 
 @pytest.mark.parametrize("name", ["keyboard", "gamepad", "spacemouse", "guiding"])

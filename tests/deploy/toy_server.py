@@ -44,7 +44,7 @@ class ToyPlanner:
 @contextmanager
 def serving(planner=None, **address):
     """url, server and a stop() of a running server on a free port."""
-    server, ready, box = PolicyServer(planner or ToyPlanner(), Address(port=0, **address)), threading.Event(), {}
+    server, ready, box = PolicyServer(planner or ToyPlanner(), Address(**{"port": 0} | address)), threading.Event(), {}
 
     async def run():
         box["loop"], box["stop"] = asyncio.get_running_loop(), asyncio.Event()

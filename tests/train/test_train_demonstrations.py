@@ -42,7 +42,7 @@ def test_plain_demonstrations_need_no_word(tmp_path, recwarn):
 
 
 def test_an_outlier_among_observations_is_said_and_widens_nothing(tmp_path):
-    with pytest.warns(UserWarning, match="object: dimension 1 is 1000 at episode 1, step 3 .*Its range is taken without"):
+    with pytest.warns(UserWarning, match="object: dimension 1 is 1000 at episode 1, step 3 .*taken without them"):
         policy = prepared(tmp_path, spiked("object")).build()
     assert policy.normalizer.get_submodule("obs/object").half_range.max() < 2
 

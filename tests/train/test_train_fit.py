@@ -1,15 +1,19 @@
 """The training loop: budgets, rates, batches, averages, and what happens when numbers are not finite."""
 
 import copy
+import math
+import re
+from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
 import torch
 from toy_fit import Examples, Line, Rows
 
+from ebt_policy.core.model import Loss
 from ebt_policy.train import fit as loop
 from ebt_policy.train.checkpoint import load_training, save_training
-from ebt_policy.train.fit import FitConfig, fit
+from ebt_policy.train.fit import FitConfig, Stopped, fit
 
 QUICK = {"updates": 12, "batch": 8, "lr": 0.05, "warmup": 1, "log_every": 1, "eval_every": 100}
 
@@ -39,10 +43,37 @@ def test_the_budget_is_exactly_one_of_updates_and_minutes():
             FitConfig(**budget)
 
 
-@pytest.mark.parametrize("wrong", [{"updates": 0}, {"minutes": -1.0}, {"updates": 9, "batch": 0}, {"updates": "many"}])
-def test_a_setting_that_cannot_be_is_refused_by_name(wrong):
-    with pytest.raises(ValueError, match=f"^fit.{list(wrong)[-1]} must be "):
-        FitConfig(**wrong)
+NO_NUMBERS = (math.nan, -1, "1", True)
+WRONG = {  # setting -> what it cannot be
+    "updates": (0, 1.5, 1e4, math.inf, *NO_NUMBERS),
+    "minutes": (0, math.inf, *NO_NUMBERS),
+    "batch": (0, 1.5, None, *NO_NUMBERS),
+    "lr": (0, math.inf, None, *NO_NUMBERS),
+    "final_lr": (1.1, None, *NO_NUMBERS),
+    "warmup": (-5, 1.5, None, *NO_NUMBERS),
+    "weight_decay": (math.inf, None, *NO_NUMBERS),
+    "clip": (0, None, *NO_NUMBERS),
+    "ema": (1, 2, math.inf, None, *NO_NUMBERS),
+    "compile": ("no", 1, None),
+    "precision": ("fp16", 32, None),
+    "seed": (1.5, 10**30, None, *NO_NUMBERS),
+    "log_every": (0, 1.5, math.inf, None, *NO_NUMBERS),
+    "eval_every": (0, 1.5, math.inf, None, *NO_NUMBERS),
+    "save_every": (None, *NO_NUMBERS),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_setting_that_cannot_be_is_refused_by_name(name):
+    assert set(WRONG) == {field.name for field in fields(FitConfig)}
+    for value in WRONG[name]:
+        with pytest.raises(ValueError, match=f"^fit.{name} must be .*, got {re.escape(repr(value))}$"):
+            FitConfig(**({} if name == "minutes" else {"updates": 9}) | {name: value})
+
+
+def test_settings_at_the_edge_of_what_can_be_are_taken():
+    FitConfig(updates=1, warmup=0, weight_decay=0, ema=0.0, final_lr=1.0, clip=math.inf, save_every=math.inf)
+    FitConfig(minutes=1, save_every=0, seed=10**15)
 
 
 def test_the_rate_warms_up_over_updates_and_falls_as_a_cosine_over_the_budget():
@@ -120,6 +151,72 @@ def test_a_batch_that_is_not_finite_is_named_and_leaves_the_weights_of_the_updat
     assert str(error.value).startswith(f"update {updates}:")
     before = trained(updates=updates, **constant)[0] if updates else Line()
     assert torch.equal(module.net.weight, before.net.weight) and torch.isfinite(module.net.weight).all()
+
+
+def test_a_loss_that_is_not_finite_is_an_error_also_where_its_gradient_is():
+    class Flat(Line):
+        def loss(self, batch):
+            return Loss(super().loss(batch).total + (math.inf if self.seen > 30 else 0.0), {})
+
+    with pytest.raises(FloatingPointError, match="^update 3: loss inf, gradient not finite in 0 parameters"):
+        fit(Flat(), Examples(), FitConfig(**QUICK), Rows())
+
+
+def test_a_batch_that_leaves_processes_without_examples_is_refused(monkeypatch):
+    monkeypatch.setattr(loop, "_accelerator", lambda: SimpleNamespace(num_processes=4))
+    with pytest.raises(ValueError, match="fit.batch=3 leaves some of 4 processes without examples"):
+        fit(Line(), Examples(), FitConfig(updates=1, batch=3), Rows())
+
+
+def test_evaluations_that_cost_too_much_are_left_out_but_for_the_first_and_the_last(monkeypatch):
+    now = [0.0]
+
+    def tick():
+        now[0] += 1.0
+        return now[0]
+
+    def measured(seconds):
+        def evaluate(module):
+            now[0] += seconds
+            return {"val": 0.0}
+
+        log = Rows()
+        trained(log, updates=400, eval_every=10, log_every=1000, evals=(evaluate,), save_every=1e9)
+        return [row["update"] for row in log.rows if "val" in row]
+
+    monkeypatch.setattr(loop.time, "monotonic", tick)
+    dear = measured(20.0)
+    assert dear[0] == 10 and dear[-1] == 400 and 20 * len(dear) <= 0.05 * 800 + 2 * 20 + 10
+    assert measured(0.0) == list(range(10, 401, 10))
+
+
+def test_a_row_has_the_seconds_of_training_and_those_in_all(monkeypatch):
+    now = [0.0]
+
+    def slow(module):
+        now[0] += 1000.0
+        return {"val": 0.0}
+
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    log, progress = Rows(), []
+    keep = dict(save=lambda state: progress.append(copy.deepcopy(state.progress)))
+    trained(log, updates=3, eval_every=3, evals=(slow,), **keep)
+    assert [(row["seconds"], row["wall"]) for row in log.rows] == [(0.0, 0.0), (0.0, 0.0), (0.0, 1000.0)]
+    assert progress[-1].wall == 1000.0
+
+
+def test_a_training_that_is_told_to_stop_is_saved_and_says_where():
+    asked, progress = iter([False, False, True]), []
+    with pytest.raises(Stopped, match="^3$"):
+        fit(
+            Line(),
+            Examples(),
+            FitConfig(**QUICK | {"log_every": 2, "save_every": 1e9}),
+            Rows(),
+            save=lambda state: progress.append(copy.deepcopy(state.progress)),
+            stop=lambda: next(asked),
+        )
+    assert [p.update for p in progress] == [3] and progress[0].sums["count"] == 1 and progress[0].sums["loss"] > 0
 
 
 def test_rows_hold_means_since_the_last_row():

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from tiny_runs import ROOT, compose_train, overrides
+from omegaconf import OmegaConf
+from tiny_runs import ROOT, TINY, compose_train, overrides, script
 
 from ebt_policy.core import ReplayBuffer
 from ebt_policy.data.store import open_episodes
 from ebt_policy.data.windows import WindowDataset
-from ebt_policy.train.build import load_policy
+from ebt_policy.train.build import load_config, load_policy
+from ebt_policy.train.kinds.robot import HeldOutError
 from ebt_policy.train.log import RunLog, read_log
 from ebt_policy.train.run import train_run
 
@@ -177,3 +179,72 @@ def test_two_processes_end_with_the_same_weights_and_one_log(store, tmp_path):
     assert [k for k, v in weights(run).items() if not torch.equal(v, first[k])] == []
     assert [row["update"] for row in numbers(run)] == [2, 4]
     assert json.loads(next((run / "resume").glob("0*/progress.json")).read_text())["update"] == 4
+
+
+@pytest.mark.parametrize(
+    "said, budget",
+    [
+        (["fit.updates=2"], (2, None)),
+        (["fit.minutes=0.001"], (None, 0.001)),
+        (["experiment=ebt_lift", "fit.compile=false", "fit.updates=2"], (2, None)),
+        (["experiment=equal", "fit.compile=false", "fit.minutes=0.001"], (None, 0.001)),
+        (["fit.minutes=null", "fit.updates=2"], (2, None)),
+    ],
+)
+def test_the_budget_that_the_command_line_names_takes_the_place_of_a_preset_one(store, tmp_path, said, budget):
+    script("train", *said, f"run={tmp_path}", f"task.data={store}", *TINY)
+    fit = load_config(tmp_path).fit
+    assert (fit.updates, fit.minutes) == budget
+
+
+def test_settings_that_change_on_resuming_are_said_and_kept(store, tmp_path):
+    def history():
+        return OmegaConf.to_container(load_config(tmp_path)).get("history")
+
+    train_run(compose_train(tmp_path, store, updates=2))
+    assert history() is None
+    with pytest.warns(UserWarning) as said:
+        train_run(compose_train(tmp_path, store, "resume=true", "fit.lr=5e-4", "fit.seed=3", updates=4))
+    assert sorted(str(w.message) for w in said if "until then" in str(w.message)) == [
+        "fit.lr=0.0005 from update 2 on, it was 0.001 until then",
+        "fit.seed=3 from update 2 on, it was 0 until then",
+        "fit.updates=4 from update 2 on, it was 2 until then",
+    ]
+    first = {"until": 2, "fit": {"updates": 2, "lr": 1e-3, "seed": 0}}
+    assert history() == [first] and load_config(tmp_path).fit.lr == 5e-4
+    train_run(compose_train(tmp_path, store, "resume=true", "fit.lr=5e-4", "fit.seed=3", updates=4))
+    assert history() == [first]
+    train_run(compose_train(tmp_path, store, "resume=true", "fit.lr=5e-4", "fit.seed=3", "fit.batch=4", updates=6))
+    assert history() == [first, {"until": 4, "fit": {"updates": 4, "batch": 8}}]
+    assert load_policy(tmp_path).horizon.predict == 4
+
+
+def test_settings_under_which_nothing_was_trained_are_not_kept(store, tmp_path):
+    train_run(compose_train(tmp_path, store, updates=2))
+    config = tmp_path / "config.yaml"
+    trained = OmegaConf.load(config)
+    for lr in (0.1, 0.2):  # resumed, and ended without a save
+        trained.fit.lr, trained.history = lr, [{"until": 2, "fit": {"lr": 1e-3}}]
+        OmegaConf.save(trained, config)
+    train_run(compose_train(tmp_path, store, "resume=true", "fit.lr=5e-4", updates=4))
+    assert OmegaConf.to_container(load_config(tmp_path).history) == [{"until": 2, "fit": {"lr": 1e-3, "updates": 2}}]
+
+
+def test_a_run_from_before_settings_that_are_null_now_is_resumed(store, tmp_path):
+    train_run(compose_train(tmp_path, store, updates=2))
+    trained = OmegaConf.load(tmp_path / "config.yaml")
+    assert trained.task.pop("origin") is None and trained.method.pop("replay") is None
+    progress = next(tmp_path.glob("resume/*/progress.json"))
+    progress.write_text(json.dumps({"update": 2, "seconds": 1.5}))
+    OmegaConf.save(trained, tmp_path / "config.yaml")
+    train_run(compose_train(tmp_path, store, "resume=true", updates=4))
+    assert [row["update"] for row in numbers(tmp_path)] == [2, 4] and read_log(tmp_path / "train.jsonl")[-1][
+        "wall"
+    ] > 1.5
+
+
+def test_windows_of_the_held_out_error_are_made_once(trained, store, monkeypatch):
+    made, error = [], HeldOutError(open_episodes(store).select(range(2)))
+    windows = WindowDataset.__init__
+    monkeypatch.setattr(WindowDataset, "__init__", lambda self, *args: made.append(args) or windows(self, *args))
+    assert error(trained[1]) == error(trained[1]) and len(made) == 1
