@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,13 +51,19 @@ def leave_on_signals() -> None:
         signal.signal(name, lambda number, frame: sys.exit(128 + number))
 
 
+def _in_a_line(message: Warning | str, category: type[Warning], *where) -> str:
+    return f"{category.__name__}: {message}\n"
+
+
 def fail_cleanly(main: Callable) -> Callable:
-    """Decorate a script's main: it ends with one line instead of a traceback after Ctrl-C and after an error that can be
-    mended. Set EBT_TRACEBACK=1 to see where it came from.
+    """Decorate a script's main: Ctrl-C and errors that can be mended end it with one line instead of a traceback.
+
+    Set EBT_TRACEBACK=1 to see where an error came from.
     """
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs):
+        warnings.formatwarning = _in_a_line
         if os.environ.get("EBT_TRACEBACK"):
             return main(*args, **kwargs)
         try:

@@ -32,7 +32,7 @@ def _readable(parser: OverridesParser, word: str) -> str:
         is_text = isinstance(said, Override) and not said.is_sweep_override() and isinstance(said.value(), str | None)
         return word if is_text else quoted
     if isinstance(said := _parsed(parser, word), str):
-        raise ValueError(f"{word} cannot be read ({said}): quote what is not plain, as in \"{quoted}\"")
+        raise ValueError(f'{word} cannot be read ({said}): quote what is not plain, as in "{quoted}"')
     return word
 
 

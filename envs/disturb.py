@@ -315,9 +315,10 @@ class Disturbed(gym.Wrapper):
     def _check(self, index: int):
         if not 0 <= index < len(DISTURBANCES):
             raise ValueError(f"expected a disturbance from 0 to {len(DISTURBANCES) - 1}, got {index}")
-        if missing := DISTURBANCES[index].lacks(self.env):
+        disturbance = DISTURBANCES[index]
+        if missing := disturbance.lacks(self.env):
             raise ValueError(
-                f"{DISTURBANCES[index].name} needs {', '.join(missing)}, which {self.task} does not have: choose another "
+                f"{disturbance.name} needs {', '.join(missing)}, which {self.task} does not have: choose another "
                 "disturbance, or give the environment these methods (see envs/README.md)"
             )
 

@@ -12,6 +12,7 @@ import gymnasium as gym
 from gymnasium.envs.registration import register
 from robosuite.environments.base import REGISTERED_ENVS
 
+from envs.protocol import without_limit
 from envs.robosuite_env import RobosuiteEnv
 
 ROBOSUITE, GYM = 1, 2  # env_args["type"]
@@ -52,7 +53,7 @@ def _registered(name: str, kwargs: dict[str, Any], render: dict[str, Any]) -> gy
         raise ValueError(f"expected an environment that is registered here, got {name!r}: add its file to envs/")
     if ":" in str(kwargs):
         raise ValueError(f"expected env_kwargs of {name} without a name of a module, got {kwargs}"[:200])
-    return gym.make(name, disable_env_checker=True, **kwargs, **render).unwrapped
+    return without_limit(name, **kwargs, **render)
 
 
 def _configs(kwargs: dict[str, Any]) -> list[dict[str, Any] | None]:

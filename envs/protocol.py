@@ -1,4 +1,4 @@
-"""What an environment may offer besides Gymnasium's interface, as in envs/README.md, asked of it through its wrappers."""
+"""What an environment may offer besides Gymnasium's interface (envs/README.md), asked of it through its wrappers."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import hashlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from math import prod
@@ -112,8 +112,7 @@ def laid_out(cfg: DictConfig) -> Iterator[Desk]:
     limits = Limits.from_dict(OmegaConf.to_container(cfg.robot).get("limits") or {})
     real = cfg.robot.kind != "sim"
     clock = FakeClock() if cfg.clock == "fake" and not real else WallClock()
-    with arm(cfg, clock) if real else simulated(cfg, trained, clock) as robot:
-        planner = remote(cfg, robot.spec) if cfg.server else local(cfg)
+    with arm(cfg, clock) if real else simulated(cfg, trained, clock) as robot, planning(cfg, robot.spec) as planner:
         timing = Timing(
             hz=robot.spec.hz,
             observe=planner.terms.observe,
@@ -176,11 +175,16 @@ def local(cfg: DictConfig) -> LocalPlanner:
 
     act = {} if cfg.policy.steps is None else {"steps": cfg.policy.steps}
     model = sha256(Path(cfg.run) / "weights.safetensors")
-    return LocalPlanner(load_policy(cfg.run, **act), model, cfg.policy.continuity, cfg.policy.warm)
+    policy = load_policy(cfg.run, **act)
+    policy.spec = policy.spec.stating(cfg.policy.hz, cfg.policy.action)
+    return LocalPlanner(policy, model, cfg.policy.continuity, cfg.policy.warm)
 
 
-def remote(cfg: DictConfig, spec: Spec) -> RemotePlanner:
-    return RemotePlanner(cfg.server, spec, cfg.token, cfg.codec, cfg.first_seed)
+def planning(cfg: DictConfig, spec: Spec) -> AbstractContextManager[Planner]:
+    """Here, or behind a server, which is let go at the end: it serves one robot at a time."""
+    if not cfg.server:
+        return nullcontext(local(cfg))
+    return closing(RemotePlanner(cfg.server, spec, cfg.token, cfg.codec, cfg.first_seed))
 
 
 def check(desk: Desk) -> None:

@@ -91,14 +91,12 @@ def play(kept: Kept, seeds: range, make_agent, settings: dict, processes: int) -
     missing = [seed for seed in seeds if seed not in kept.logs]
     with tqdm(total=len(seeds), initial=len(seeds) - len(missing), unit="episode", desc="rollouts") as bar:
 
-        def note(log: EpisodeLog | None = None) -> None:
-            if log is not None:
-                kept.add(log)
-                bar.update()
+        def note(log: EpisodeLog) -> None:
+            kept.add(log)
             outcomes = [kept.logs[seed].success for seed in seeds if seed in kept.logs]
-            bar.set_postfix_str(f"{outcomes.count(True)} succeeded, {outcomes.count(False)} failed")
+            bar.set_postfix_str(f"{outcomes.count(True)} succeeded, {outcomes.count(False)} failed", refresh=False)
+            bar.update()
 
-        note()
         if missing:
             rollout(make_agent, seeds=missing, processes=processes, on_episode=note, **settings)
 

@@ -21,9 +21,9 @@ from envs.protocol import offer, succeeded
 @fail_cleanly
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Replays demonstrations open loop from their initial states, or their seeds where their environment "
-        "cannot return to a state, with the actions that were executed where the file has them, else with its actions, "
-        "and counts those that still succeed.",
+        description="Replays demonstrations open loop from their initial states, or from their seeds where the "
+        "environment cannot return to a state, with the actions that were executed where the file has them, else with "
+        "its actions, and counts those that still succeed.",
         epilog="example: python scripts/replay.py assets/demos/lift.zarr.zip 20 strict=true",
     )
     parser.add_argument("file", type=Path, help="our store or robomimic HDF5")
@@ -89,7 +89,7 @@ def version_mismatches(data: EpisodeData, env: gym.Env) -> list[str]:
 
 
 def replay(env: gym.Env, episode: Episode) -> bool:
-    """Whether the episode's actions solve the task at any time, from its initial state, or its seed if there is none."""
+    """Whether the episode's actions solve the task at any time, from its initial state or its seed."""
     env.reset(**beginning(env, episode))
     for action in episode.action if episode.executed is None else episode.executed:
         _, _, terminated, truncated, info = env.step(action)

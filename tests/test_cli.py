@@ -1,5 +1,7 @@
 """What a user of the scripts reads: help with comments, one line for an error."""
 
+import warnings
+
 import pytest
 from tiny_runs import ROOT, script
 
@@ -42,6 +44,24 @@ def test_help_shows_the_groups_and_what_they_default_to(help_of):
     shown = help_of("train")
     assert "method=ebt # one of: diffusion, " in shown and "  learn_step_size: false" in shown
     assert "experiment=null # one of: demo" in shown
+
+
+def test_ctrl_c_is_one_line(capsys):
+    @fail_cleanly
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 130 and capsys.readouterr().err == "stopped\n"
+
+
+def test_a_warning_is_one_line(monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    fail_cleanly(lambda: None)()
+    assert (
+        warnings.formatwarning(UserWarning("look at this"), UserWarning, "file.py", 7) == "UserWarning: look at this\n"
+    )
 
 
 def test_an_error_that_the_user_can_mend_is_one_line():

@@ -117,7 +117,7 @@ class SafeRobot:
             if outside > self._outside + self.limits.motion.step:
                 self.stop(f"the arm is measured {outside:.3f} outside of its workspace, where it was not sent")
         else:
-            self.stop(f"the measured {self.motion.key} is {measured}")
+            self.stop(f"the measured {self.motion.key} is [{', '.join(f'{x:.6g}' for x in measured)}]")
         return observation
 
     def command(self, action: np.ndarray) -> np.ndarray:

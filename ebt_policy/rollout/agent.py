@@ -85,7 +85,7 @@ class ChunkedAgent:
         self.chunk = self.policy.predict_action(self.window(), generator=self.generator, start=start)
         actions = self.chunk.actions[0].float().cpu().numpy()  # (Ta, Da); waits for the device: a true latency
         self.chunks.append(_log(self.chunk, perf_counter() - began))
-        if not np.isfinite(actions).all():
+        if not self.chunk.finite.all():
             raise FloatingPointError(self._complaint(actions))
         return actions
 

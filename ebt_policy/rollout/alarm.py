@@ -191,9 +191,9 @@ def _check(success: np.ndarray, alpha: float) -> None:
     found, wanted = (int((~success).sum()), int(success.sum())), least(alpha)
     short = [max(0, w - f) for w, f in zip(wanted, found, strict=True)]
     if any(short):
-        words = zip(short, ("failures", "successes"), strict=True)
+        more = [f"{n} more {name}" for n, name in zip(short, ("failures", "successes"), strict=True) if n]
         raise ValueError(
-            f"expected at least {wanted[0]} failures and {wanted[1]} successes for a false-alarm rate of {alpha:g}, got "
-            f"{found[0]} and {found[1]}: run more episodes, for {' and '.join(f'{n} more {w}' for n, w in words if n)}, "
-            "or make the task harder or easier, e.g. by noise"
+            f"expected at least {wanted[0]} failures and {wanted[1]} successes for a false-alarm rate of {alpha:g}, "
+            f"got {found[0]} and {found[1]}: run more episodes until there are {' and '.join(more)} (until=1), or make "
+            "the task harder or easier, e.g. by noise"
         )

@@ -42,7 +42,7 @@ COLUMNS = 3
 
 def training_curves(rows: Sequence[dict]) -> Figure | None:
     """One small plot per number in the log against the update; None if there is nothing to plot."""
-    found = {key for row in rows for key, value in row.items() if _number(value)} - {"update", "seconds"}
+    found = {key for row in rows for key, value in row.items() if _number(value)} - {"update", "seconds", "wall"}
     keys = [k for k in CURVES if k in found] + sorted(found - set(CURVES))
     if not keys:
         return None

@@ -46,6 +46,7 @@ class Progress:
     update: int = 0
     seconds: float = 0.0  # of training
     wall: float = 0.0  # s in all, with evaluating and saving
+    evaluating: float = 0.0  # s
     sums: dict[str, float] = field(default_factory=dict)  # of metrics since the last row of the log, and their `count`
 
 
@@ -128,7 +129,7 @@ def _load_progress(path: Path, update: int) -> Progress:
         progress = Progress(**said)
         if type(progress.update) is not int or progress.update != update:
             raise ValueError(f"update {progress.update!r:.40} in the save of update {update}")
-        for seconds in (progress.seconds, progress.wall):
+        for seconds in (progress.seconds, progress.wall, progress.evaluating):
             if type(seconds) not in (int, float) or not 0 <= seconds < math.inf:
                 raise ValueError(f"{seconds!r:.40} seconds")
         if type(progress.sums) is not dict or not {int, float}.issuperset(map(type, progress.sums.values())):

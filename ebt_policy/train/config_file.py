@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,17 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and value > 0
 
 
-def _are_shapes(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(v, list) and all(map(_is_count, v)) for v in value.values())
+def _are_lists(value: Any, fits: Callable[[list], bool]) -> bool:
+    return isinstance(value, dict) and all(isinstance(each, list) and fits(each) for each in value.values())
+
+
+def _is_shape(value: list) -> bool:
+    return all(map(_is_count, value))
+
+
+def _are_columns(value: list) -> bool:
+    """Whether quaternions, of four numbers each, can begin there."""
+    return all(type(n) is int and n >= 0 for n in value) and all(b - a >= 4 for a, b in pairwise(sorted(value)))
 
 
 MAPPING = Expected("a mapping", lambda value: isinstance(value, dict))
@@ -53,7 +63,8 @@ POSITIVE = Expected("a positive number", lambda value: type(value) in (int, floa
 NUMBER = Expected("a number", lambda value: type(value) in (int, float))
 NAMES = Expected("a list of names", lambda value: isinstance(value, list) and all(map(TEXT.fits, value)))
 YEARS = Expected("two years", lambda value: isinstance(value, list) and [type(year) for year in value] == [int, int])
-SHAPES = Expected("a mapping of names to shapes", _are_shapes)
+SHAPES = Expected("a mapping of names to shapes", lambda value: _are_lists(value, _is_shape))
+COLUMNS = Expected("a mapping of names to columns, four apart", lambda value: _are_lists(value, _are_columns))
 
 ENTRIES = {name: MAPPING for name in WRITTEN if name != "horizon"} | {
     "task.kind": _or_none(TEXT),
@@ -73,7 +84,7 @@ OF_KIND = {  # of the task -> what else is used
         "task.origin": _or_none(MAPPING),
         "task.origin.key": _or_none(TEXT),
         "task.origin.scale": _or_none(NUMBER),
-        "task.quaternions": MAPPING,
+        "task.quaternions": _or_none(COLUMNS),
         "task.encoder": MAPPING,
         "horizon": MAPPING,
         "horizon.observe": COUNT,

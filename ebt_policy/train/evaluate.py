@@ -162,7 +162,7 @@ def described(env_id: str, max_steps: int | None = None, **kwargs: Any) -> tuple
         raise ValueError(f"expected an environment such as envs:Lift-v0, got {env_id!r}: {error}") from error
     with closing(env):
         spaces = getattr(env.observation_space, "spaces", {})
-        says = getattr(env.unwrapped, "spec_dict", dict)()
+        says = env.get_wrapper_attr("spec_dict")() if env.has_wrapper_attr("spec_dict") else {}
         action = says.get("action", {}) | {"dim": prod(env.action_space.shape or ())}
         obs = {key: tuple(space.shape) or (1,) for key, space in spaces.items()}
         return says | {"obs": obs, "action": action}, env.spec.max_episode_steps
@@ -228,8 +228,7 @@ def _film(make_agent, settings: dict, result: dict, folder: Path) -> str:
     """Video and contact sheet; returns why there are none, or an empty string."""
     episodes = [EpisodeLog(**episode, latency=[]) for episode in result["episodes"]]
     try:
-        sized = settings | {"env_kwargs": settings.get("env_kwargs", {}) | {"size": 480}}
-        record_some(make_agent, episodes=episodes, folder=folder, **sized)
+        record_some(make_agent, episodes=episodes, folder=folder, **settings)
     except RenderError as error:
         warnings.warn(f"no video: {error}", stacklevel=2)
         return str(error)

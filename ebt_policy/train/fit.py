@@ -119,7 +119,7 @@ def fit(
     resume(state)
     train, optimizer = _prepare(module, optimizer, cfg, accelerator)
     with _matmul_precision("medium" if cfg.precision == "medium" else "highest"):
-        _loop(train, optimizer, examples, cfg, accelerator, state, log, save, _Evals(evals, cfg), stop)
+        _loop(train, optimizer, examples, cfg, accelerator, state, log, save, evals, stop)
     return ema.module
 
 
@@ -150,7 +150,7 @@ def _loop(
                 log.progress(done, row)
             if stopped:  # before an evaluation: who kills does not wait for long
                 keep()
-            row |= evals(state.ema.module, progress, done)
+            row |= _measured(evals, state.ema.module, cfg, progress, done)
             if len(row) > 4:
                 log.write(row | {"wall": watch.wall})
             if not stopped and (done == 1 or time.monotonic() - last_save > cfg.save_every):
@@ -277,23 +277,16 @@ def _ema_update(ceiling: float):
     return update
 
 
-class _Evals:
-    """What is measured of the average now and then, as often as it is asked for and may be afforded, and at the end."""
-
-    def __init__(self, evals: tuple[Eval, ...], cfg: FitConfig):
-        self.evals, self.every = evals, cfg.eval_every
-        self.took = self.last = 0.0  # s, all of them and the last one
-
-    def __call__(self, module: nn.Module, progress: Progress, done: float) -> dict[str, float]:
-        affordable = self.took + self.last <= max(CHEAP, EVALUATING * progress.seconds)
-        if done < 1 and (progress.update % self.every or not affordable):
-            return {}
-        begun, found = time.monotonic(), {}
-        for evaluate in self.evals:
-            found |= evaluate(module)
-        self.last = time.monotonic() - begun
-        self.took += self.last
-        return found
+def _measured(evals, module: nn.Module, cfg: FitConfig, progress: Progress, done: float) -> dict[str, float]:
+    """What evaluations say of the average, as often as they are asked for and may be afforded, and at the end."""
+    affordable = progress.evaluating <= max(CHEAP, EVALUATING * progress.seconds)
+    if done < 1 and (progress.update % cfg.eval_every or not affordable):
+        return {}
+    begun, found = time.monotonic(), {}
+    for evaluate in evals:
+        found |= evaluate(module)
+    progress.evaluating += time.monotonic() - begun
+    return found
 
 
 class _Means:

@@ -32,7 +32,7 @@ def check_targets(said: Any) -> None:
             wrong = ", ".join(special) or f"{PARTIAL}: {node[PARTIAL]!r:.80}"
             raise ValueError(f"{wrong} is not allowed: expected {TARGET}, {PARTIAL}: true or false, and settings")
         if TARGET in node and _find(node[TARGET]) is None:
-            raise ValueError(f"_target_ {node[TARGET]!r} is not allowed: expected a class of {', '.join(PARTS)}")
+            raise ValueError(f"_target_ {node[TARGET]!r:.200} is not allowed: expected a class of {', '.join(PARTS)}")
 
 
 def make(said: Any, **parts: Any) -> Any:

@@ -54,10 +54,10 @@ def train_run(cfg: DictConfig) -> nn.Module:
     with _own_folder(run, cfg.resume) if main else nullcontext():
         resume = cfg.resume and has_saved(run)  # killed before its first save, a run starts over
         since = latest_update(run) if resume else 0
+        torch.manual_seed(fit_cfg.seed)  # initial weights
+        module = work.build()  # before anything is written, as settings are checked here
         if main:
             _write_config(run, cfg, work, since)
-        torch.manual_seed(fit_cfg.seed)  # initial weights
-        module = work.build()
         with Interrupts(alone=processes.num_processes == 1) as interrupts, _ending(interrupts, main):
             log = RunLog(run, since, cfg.wandb, OmegaConf.to_container(cfg)) if main else Silent()
             with closing(log):
@@ -128,7 +128,7 @@ def _write_config(run: Path, cfg: DictConfig, work: Work, since: int) -> None:
     path = run / "config.yaml"
     if cfg.resume:
         before = OmegaConf.to_container(build.load_config(run))
-        changed = [k for k in resolved if k not in MAY_CHANGE and _plain(resolved[k]) != _plain(before.get(k))]
+        changed = [k for k in resolved if k not in MAY_CHANGE and _plain(k, resolved) != _plain(k, before)]
         if changed:
             raise CheckpointError(f"{run} was trained with another {', '.join(changed)}: resume with the same settings")
         if since and (history := _history(before, resolved["fit"], since)):
@@ -148,8 +148,11 @@ def _history(before: dict, fit: dict, since: int) -> list[dict]:
     return [*history, {"until": since, "fit": changed}] if changed else history
 
 
-def _plain(value) -> str:
-    return json.dumps(_said(value), sort_keys=True, default=list)
+def _plain(key: str, config: dict) -> str:
+    said = _said(config.get(key))
+    if key == "task" and said:
+        said.pop("robot", None)  # what is trained does not depend on it
+    return json.dumps(said, sort_keys=True, default=list)
 
 
 def _said(value):

@@ -76,7 +76,10 @@ SETTINGS = [
     (PseudoHuber, {"width": REAL}),
     (NoisedStates, {"pure": BELOW_1, "strength": REAL}),
     (lambda **s: ReplayBuffer(**{"size": 4, "shape": (2,)} | s), {"size": WHOLE, "longest": WHOLE, "share": BELOW_1}),
-    (lambda **s: Transformer(**{"dim": 16, "depth": 1, "heads": 2} | s), dict.fromkeys(("dim", "depth", "heads"), WHOLE)),
+    (
+        lambda **s: Transformer(**{"dim": 16, "depth": 1, "heads": 2} | s),
+        dict.fromkeys(("dim", "depth", "heads"), WHOLE),
+    ),
     (
         lambda **s: RotaryTransformer(**{"dim": 16, "depth": 1, "heads": 2} | s),
         dict.fromkeys(("dim", "depth", "heads"), WHOLE),
@@ -114,7 +117,9 @@ def test_a_step_that_moves_nothing_or_leaps_out_of_a_float_is_refused(step_size)
     assert ebt(1).log_step.item() == 0.0 and ebt(10_000.0).log_step.exp().item() == pytest.approx(1e4)
 
 
-@pytest.mark.parametrize("noise", [(0.1,), (0.1, 0.1, 0.1), 0.1, "ab", (math.nan, 0.0), (-0.1, 0.0), (math.inf, 0.0), None])
+@pytest.mark.parametrize(
+    "noise", [(0.1,), (0.1, 0.1, 0.1), 0.1, "ab", (math.nan, 0.0), (-0.1, 0.0), (math.inf, 0.0), None]
+)
 def test_noise_is_two_numbers(noise):
     for kind in (DescentConfig, DenoisingScores):
         with pytest.raises(ValueError, match="^noise"):

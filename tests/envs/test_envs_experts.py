@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from envs.expert import CLOSE, wrap
+from envs.protocol import offer
 from envs.record import BURST, REST, SLIP, Bursts, record
+from envs.robosuite_env import RobosuiteEnv
 
 
 @pytest.mark.parametrize("seed", [1000, 1001])
@@ -59,6 +61,15 @@ def test_noise_comes_in_bursts_shrinks_with_speed_and_lets_the_gripper_slip_in_s
         assert set(noise[on, 6]) == {0, -2} and abs((noise[on, 6] != 0).mean() - SLIP) < 0.05
         lengths = np.diff(np.flatnonzero(np.diff(on)))[1:]  # of bursts and rests in turn
         assert {lengths[::2].min(), lengths[::2].max(), lengths[1::2].min(), lengths[1::2].max()} == {*BURST, *REST}
+
+
+def test_an_expert_is_what_the_registration_says_and_a_new_one_each_time():
+    class Mine:
+        pass
+
+    env, without = RobosuiteEnv("Lift", expert=Mine), RobosuiteEnv("Lift")
+    assert isinstance(env.expert(), Mine) and env.expert() is not env.expert()
+    assert offer(without, "expert") is None
 
 
 def test_angles_wrap_to_the_nearest_equivalent():

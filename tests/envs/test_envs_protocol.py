@@ -87,7 +87,7 @@ def test_noise_without_a_seed_is_drawn_too():
 def test_what_is_missing_is_said_in_one_line_with_the_place_to_read():
     env = gym.make("Told-v0")
     needs(env, "replay.py", "state", "spec_dict")
-    with pytest.raises(ValueError, match="^collect.py needs of Told-v0 what it does not offer: expert: see envs/README.md$"):
+    with pytest.raises(ValueError, match="^collect.py needs of Told-v0 .* not offer: expert: see envs/README.md$"):
         needs(env, "collect.py", "expert", "spec_dict")
     with pytest.raises(ValueError, match="CartPole-v1 .* names .a Dict space., actions of shape .Da,. .a Box space."):
         needs(gym.make("CartPole-v1"), "recover.py")

@@ -157,6 +157,6 @@ def test_a_state_with_numbers_that_a_simulator_cannot_have_is_refused(lift, size
     state = lift.state()
     wrong = state[:size].copy()
     wrong[size - 1] = number
-    with pytest.raises(ValueError, match=rf"expected finite numbers below 1e\+10 in a state of Lift, .* {size - 1} \(1 such"):
+    with pytest.raises(ValueError, match=rf"finite numbers below 1e\+10 in a state of Lift, .* {size - 1} \(1 such"):
         lift.reset(options={"state": wrong})
     assert np.array_equal(lift.state(), state)

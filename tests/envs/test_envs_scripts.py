@@ -1,17 +1,19 @@
 """collect.py and replay.py as a user runs them."""
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from ebt_policy.data.store import open_episodes, write_data
+from ebt_policy.data.store import DataError, open_episodes, write_data
 from envs.record import record
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +75,23 @@ def test_a_replay_counts_successes_and_tells_of_another_simulator(collected, tmp
     refused = run("replay.py", older, 1, "strict=true")
     assert refused.returncode == 1
     assert "recorded with mujoco 2.3.2" in refused.stderr
+
+
+def test_an_expert_that_never_succeeds_is_given_up(tmp_path):
+    script = runpy.run_path(str(ROOT / "scripts" / "collect.py"))
+    for seed in range(20):
+        np.savez(script["part"](tmp_path, seed), success=np.bool_(False))
+    cfg = SimpleNamespace(first_seed=0, episodes=5, task=SimpleNamespace(name="lift"))
+    with pytest.raises(RuntimeError, match="none of 20 tries succeeded: is it this task's expert"):
+        script["successes"](tmp_path, cfg)
+
+
+def test_a_replay_begins_from_seeds_where_there_are_no_states_and_says_if_there_is_neither(collected):
+    script = runpy.run_path(str(ROOT / "scripts" / "replay.py"))
+    by_seed = replace(open_episodes(collected), initial_state=None)
+    assert script["replay"](script["environment"](by_seed), by_seed.episode(1))
+    with pytest.raises(DataError, match="expected simulator states in the file, or seeds, there are none"):
+        script["environment"](replace(by_seed, seed=None))
 
 
 def test_a_replay_says_what_it_cannot_do(tmp_path):

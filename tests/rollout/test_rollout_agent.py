@@ -24,6 +24,24 @@ def test_the_first_observation_stands_in_for_the_missing_ones_and_a_plan_is_made
     assert len(agent.chunks) == 3 and all(len(c.energies) == 4 and c.steps == 3 for c in agent.chunks)
 
 
+@pytest.mark.parametrize(
+    ("value", "shape", "dtype"),
+    [
+        (np.float64(0.3), (1,), torch.float32),
+        (True, (1,), torch.float32),
+        (np.arange(3), (3,), torch.float32),
+        (np.zeros(5, np.uint8), (5,), torch.float32),
+        (np.zeros((4, 6, 3), np.uint8), (4, 6, 3), torch.uint8),
+    ],
+)
+def test_observations_reach_the_policy_as_data_sets_have_them(value, shape, dtype):
+    agent = ChunkedAgent(ToyPolicy())
+    agent.keys += ("seen",)
+    agent.act(obs(0.1) | {"seen": value})
+    window = agent.window()["seen"]
+    assert window.shape == (1, 2, *shape) and window.dtype == dtype
+
+
 def test_an_environment_that_reuses_its_buffer_does_not_rewrite_history():
     agent, buffer = ChunkedAgent(ToyPolicy()), obs(0.0)
     for t in range(5):

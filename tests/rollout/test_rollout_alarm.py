@@ -89,8 +89,9 @@ def test_too_few_successes_for_a_threshold_are_told_how_many_it_takes():
     assert threshold(np.arange(9.0), 0.1) == 8
     with pytest.raises(ValueError, match="rate of 0.1 needs 9 successful episodes to set its threshold, got 8"):
         threshold(np.arange(8.0), 0.1)
-    with pytest.raises(ValueError, match=r"in \(0, 1\), got 0"):
-        threshold(np.arange(8.0), 0.0)
+    for alpha in (0.0, 1.0, np.nan):
+        with pytest.raises(ValueError, match=r"in \(0, 1\), got"):
+            threshold(np.arange(8.0), alpha)
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.25])
@@ -150,8 +151,12 @@ def test_signals_that_some_chunks_lack_are_missing_there_alone():
 
 def test_too_few_episodes_of_a_kind_are_refused_with_what_it_takes():
     rng = np.random.default_rng(0)
-    with pytest.raises(ValueError, match="at least 2 failures and 27 successes .* got 1 and 30: run more"):
+    with pytest.raises(
+        ValueError, match="2 failures and 27 successes .* 1 and 30: run more .* are 1 more failures .until"
+    ):
         foretelling(list(noisy_episodes(rng, failures=1)))
+    with pytest.raises(ValueError, match="until there are 2 more failures and 24 more successes"):
+        foretelling(list(noisy_episodes(rng, failures=0, successes=3)))
     with pytest.raises(ValueError, match="2 failures and 57 successes for a false-alarm rate of 0.05, got 20 and 30"):
         foretelling(list(noisy_episodes(rng)), alpha=0.05)
     with pytest.raises(ValueError, match="expected signals in every episode"):

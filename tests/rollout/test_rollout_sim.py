@@ -2,13 +2,16 @@
 
 from dataclasses import asdict
 from functools import partial
+from types import SimpleNamespace
 
+import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 from toy_rollout import POINT, Dying, Raising, Scripted, ToyPolicy, toy_agent
 
 from ebt_policy.rollout.agent import ChunkedAgent
-from ebt_policy.rollout.sim import make_env, rollout, run_episode
+from ebt_policy.rollout.sim import beginning, make_env, rollout, run_episode, time_limit
 
 SEEDS = [3, 90_000, 1, 17]
 
@@ -58,6 +61,24 @@ def test_an_episode_goes_on_after_its_first_success():
 def test_a_failure_lasts_until_the_time_limit():
     (log,) = rollout(partial(Scripted, leave_after=0), POINT, [4], max_steps=23, env_kwargs={"radius": 0.0})
     assert not log.success and not log.success_end and log.length == 23
+
+
+def test_a_time_limit_is_that_of_the_registration_unless_one_is_given():
+    assert time_limit(POINT) == 60 and time_limit(POINT, max_steps=7) == 7
+    assert time_limit(POINT, env_kwargs={"wind": 0.0}) == 60
+
+
+def test_a_demonstration_begins_from_its_state_where_the_environment_can_return_to_one_else_from_its_seed():
+    class Stateful(gym.Wrapper):
+        def state(self):
+            return np.zeros(2)
+
+    plain, stateful = make_env(POINT), Stateful(make_env(POINT))
+    both = SimpleNamespace(initial_state=np.ones(2), states=np.zeros((3, 2)), seed=5)
+    assert beginning(plain, both) == {"seed": 5}
+    assert beginning(stateful, both)["options"]["state"].tolist() == [1, 1]
+    assert beginning(stateful, SimpleNamespace(initial_state=None, states=both.states, seed=None))["options"]
+    assert beginning(plain, SimpleNamespace(initial_state=None, states=both.states, seed=None)) is None
 
 
 def test_an_environment_without_a_time_limit_is_refused():

@@ -4,7 +4,7 @@ import imageio.v2 as imageio
 import numpy as np
 import pytest
 from PIL import Image
-from toy_rollout import POINT, Scripted, toy_agent
+from toy_rollout import POINT, Point, Scripted, toy_agent
 
 from ebt_policy.rollout.sim import make_env, rollout
 from ebt_policy.rollout.timeline import LEFT, Timeline
@@ -52,6 +52,26 @@ def test_the_sheet_begins_with_the_failures_and_the_video_shows_a_success(tmp_pa
 def test_an_agent_without_energies_or_chunks_is_filmed_too(tmp_path):
     clip = record(Scripted(), POINT, 0, tmp_path / "a.mp4")
     assert clip.log.energies == [] and (tmp_path / "a.mp4").exists()
+
+
+def test_frames_of_an_environment_that_takes_no_size_are_resized(tmp_path):
+    (clip,) = record_some(toy_agent, POINT, rollout(toy_agent, POINT, [3]), tmp_path, env_kwargs={"size": 480})
+    assert clip.frames[0].shape == (96, 128, 3) and (tmp_path / "rollout.mp4").exists()
+
+
+@pytest.mark.parametrize("frame", [np.zeros((8, 8, 3)), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8), np.uint8)])
+def test_what_is_no_picture_is_refused_with_what_came(tmp_path, monkeypatch, frame):
+    monkeypatch.setattr("toy_rollout.Point.render", lambda self: frame)
+    with pytest.raises(RenderError, match=r"expected Point-v0 to render \(H, W, 3\) uint8, got \(8, 8"):
+        record(Scripted(), POINT, 0, tmp_path / "a.mp4")
+
+
+def test_a_video_is_as_fast_as_the_environment_says_in_any_way(monkeypatch):
+    monkeypatch.setitem(Point.metadata, "render_fps", None)
+    env = make_env(POINT, render_mode="rgb_array")
+    assert film(env, toy_agent(), 3, wanted={0}).fps == 20
+    monkeypatch.setattr(Point, "spec_dict", lambda self: {"hz": 7.0}, raising=False)
+    assert film(env, toy_agent(), 3, wanted={0}).fps == 7
 
 
 def test_a_machine_that_cannot_render_says_so(tmp_path):

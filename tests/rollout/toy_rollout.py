@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ebt_policy.tasks.robot import Policy
+from ebt_policy.tasks.robot import ActionChunk, Policy
 
 
 class Point(gym.Env):
@@ -92,7 +92,7 @@ class ToyPolicy(nn.Module):
             energies.append(energy)
             norm = grad.flatten(1).norm(dim=1)
             y = y - 0.7 * grad
-        return SimpleNamespace(
+        return ActionChunk(
             actions=y[:, self.horizon.run],
             plan=y,
             energies=torch.stack(energies) if self.energies else None,

@@ -92,7 +92,7 @@ def test_a_grid_that_was_stopped_goes_on_where_it_was_and_is_fitted_once(grid, t
         if row["update"] == 3 and "text_transformer" in str(self.path):
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
         patch.setattr(RunLog, "write", stopped)
         grid()
     cells = tmp_path / "cells" / "width"

@@ -80,6 +80,12 @@ def test_two_runs_at_once_in_one_folder_are_refused(store, tmp_path):
     train_run(compose_train(tmp_path, store, updates=1))
 
 
+def test_settings_that_are_refused_leave_no_run_behind(store, tmp_path):
+    with pytest.raises(ValueError, match="step_size must be in"):
+        train_run(compose_train(tmp_path, store, "method.model.step_size=0"))
+    train_run(compose_train(tmp_path, store, updates=1))
+
+
 # the command line
 
 

@@ -57,7 +57,7 @@ def test_quaternions_that_lie_elsewhere_than_the_task_says_are_another_layout(tm
     def rolled(data):
         return replace(data, obs=data.obs | {"object": np.roll(data.obs["object"], 3, axis=1)})
 
-    with pytest.raises(DataError, match=r"quaternions begin at columns \[3\] of object, .*has some at \[6\]: set 'task.qu"):
+    with pytest.raises(DataError, match=r"quaternions begin at columns \[3\] of object, .*has some at \[6\]: set 't"):
         prepared(tmp_path, rolled)
     prepared(tmp_path, rolled, "task.quaternions={robot0_eef_quat: [0], object: [6]}")
 

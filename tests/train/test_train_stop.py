@@ -22,6 +22,16 @@ ROWS = "fit.log_every=3"
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
+@pytest.fixture(autouse=True)
+def as_at_a_terminal():
+    """Whoever runs these tests in the background or by nohup has some of the signals ignored."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, meaning) for number, meaning in usual.items()}
+    yield
+    for number, meaning in before.items():
+        signal.signal(number, meaning)
+
+
 def numbers(run):
     return [{k: v for k, v in row.items() if k not in ("seconds", "wall")} for row in read_log(run / "train.jsonl")]
 

@@ -14,7 +14,7 @@ from ebt_policy.data.episodes import DataError, EpisodeData
 from ebt_policy.data.oddities import find_outliers, quaternion_columns
 from ebt_policy.data.split import held_out_rows
 from ebt_policy.data.store import open_episodes
-from ebt_policy.data.windows import WindowDataset
+from ebt_policy.data.windows import Batch, WindowDataset
 from ebt_policy.train import build
 from ebt_policy.train.work import Work
 
@@ -59,14 +59,12 @@ class HeldOutError:
     """Squared error of sampled against demonstrated actions, normalised units: held-out windows, foreseen, one seed."""
 
     def __init__(self, data: EpisodeData):
-        self.data = data
+        self.data, self._batch = data, None
 
     @torch.no_grad()
     def __call__(self, policy: nn.Module) -> dict[str, float]:
         policy.eval()
-        windows = WindowDataset(self.data, policy.horizon.observe, policy.horizon.predict)
-        count = min(VALIDATION_WINDOWS, len(windows))
-        batch = windows.batch(np.linspace(0, len(windows) - 1, count).astype(np.int64)).to(policy.device)
+        self._batch = batch = self._batch or self._windows(policy)
         generator = torch.Generator(policy.device).manual_seed(0)
         chunk = policy.predict_action(batch.obs, generator)
         error = policy.normalizer.action(chunk.plan) - policy.normalizer.action(batch.action)
@@ -77,6 +75,12 @@ class HeldOutError:
         if chunk.grad_norm is not None:
             metrics["val_energy_grad"] = chunk.grad_norm.mean().item()
         return metrics
+
+    def _windows(self, policy: nn.Module) -> Batch:
+        """Evenly spread, made once: a run has one horizon."""
+        windows = WindowDataset(self.data, policy.horizon.observe, policy.horizon.predict)
+        count = min(VALIDATION_WINDOWS, len(windows))
+        return windows.batch(np.linspace(0, len(windows) - 1, count).astype(np.int64)).to(policy.device)
 
 
 def _check_outliers(data: EpisodeData, origin: str | None) -> None:
