@@ -10,6 +10,7 @@ with step size sigma_k^2 / 2, which is what `walk` does with step_size 1/2, nois
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -51,7 +52,12 @@ class AnnealedEBT(EBT):
 
     @classmethod
     def on_trunk(
-        cls, tokenize: nn.Module, trunk: Trunk, head: nn.Module, objective: DenoisingScores, **settings
+        cls,
+        tokenize: nn.Module,
+        trunk: Trunk,
+        head: Callable[[int, int], nn.Module],
+        objective: DenoisingScores,
+        **settings,
     ) -> AnnealedEBT:
         return super().on_trunk(tokenize, trunk, head, objective.levels, objective=objective, **settings)
 

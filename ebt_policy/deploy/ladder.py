@@ -14,6 +14,7 @@ from time import perf_counter
 
 import numpy as np
 
+from ebt_policy import bounds
 from ebt_policy.data.episodes import Episode, EpisodeData
 from ebt_policy.data.spec import ActionSpec
 from ebt_policy.deploy.clock import Clock
@@ -114,8 +115,7 @@ def replay(robot: SafeRobot, episode: Episode, slower: int = 1) -> float:
 
     Returns the share of ticks in which the safety layer let them pass unchanged; RuntimeError if it stops the arm.
     """
-    if slower < 1:
-        raise ValueError(f"expected to replay slower by a whole factor from 1 on, got {slower}")
+    bounds.whole("slower", slower, "[1, inf)")
     actions = episode.action if episode.executed is None else episode.executed
     before, start = robot.intervened, robot.clock.now()
     for k, action in enumerate(_slowed(robot, actions, slower)):

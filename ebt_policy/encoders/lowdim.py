@@ -11,6 +11,8 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from ebt_policy import bounds
+
 
 class LowdimEncoder(nn.Module):
     """All keys of one step, flattened and joined, through a perceptron of `layers` hidden layers, `hidden` (dim) wide.
@@ -22,6 +24,8 @@ class LowdimEncoder(nn.Module):
         super().__init__()
         if not shapes:
             raise ValueError("expected at least one observation key, got none: name some in the task's `obs`")
+        bounds.whole("hidden", hidden, "[1, inf) or null")
+        bounds.whole("layers", layers, "[0, inf)")
         self.keys = tuple(shapes)
         sizes = [sum(prod(shape) for shape in shapes.values())] + [hidden or dim] * layers
         read = [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), nn.GELU(approximate="tanh"))]

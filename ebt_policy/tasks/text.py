@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ebt_policy import bounds
 from ebt_policy.core.model import ConditionalModel, Loss, Sample
 from ebt_policy.core.objectives import CrossEntropy
 from ebt_policy.core.replay import ReplayBuffer
@@ -59,6 +60,7 @@ class KeptRows(nn.Module):
     def __init__(self, size: int, context: int, vocabulary: int, share: float = 0.5, longest: int = 2):
         """share: rows that join, for each fresh one; longest: walks after which a row's candidate starts afresh."""
         super().__init__()
+        bounds.number("share", share, "[0, inf)")
         self.share = share
         self.walks = ReplayBuffer(size, (context, vocabulary), share=1.0, longest=longest)
         self.register_buffer("rows", torch.zeros(size, context + 1, dtype=torch.long))
@@ -92,6 +94,7 @@ class LanguageModel(nn.Module):
     ):
         """start: standard deviation of the logits that a walk starts from; 0 for what starts nowhere."""
         super().__init__()
+        bounds.number("start", start, "[0, inf)")
         self.vocabulary, self.context, self.start = vocabulary, context, start
         self.embed, self.model, self.replay = nn.Embedding(vocabulary, dim), model, replay
         nn.init.normal_(self.embed.weight, std=0.02)

@@ -16,7 +16,7 @@ class RunLog:
 
     def __init__(self, run: Path, since: int = 0, wandb: bool = False, config: dict | None = None):
         self.path = run / "train.jsonl"
-        rows = [row for row in read_log(self.path) if row["update"] <= since] if since else []
+        rows = [row for row in read_log(self.path) if row.get("update", 0) <= since] if since else []
         text = "".join(json.dumps(row) + "\n" for row in rows)
         write_whole(self.path, lambda path: path.write_text(text))
         self.board = SummaryWriter(str(run / "tensorboard"), purge_step=since + 1 if since else None)
@@ -63,10 +63,10 @@ class Silent:
 def read_log(path: Path) -> list[dict[str, float]]:
     """The rows of a train.jsonl; a last line that a crash cut short is dropped."""
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_bytes().splitlines() if path.exists() else []:
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError:
+        except ValueError:  # no JSON, or no text
             break
     return rows
 

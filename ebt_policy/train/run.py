@@ -30,6 +30,7 @@ from ebt_policy.train.checkpoint import (
     save_training,
     write_whole,
 )
+from ebt_policy.train.config_file import read_config
 from ebt_policy.train.fit import FitConfig, Stopped, fit
 from ebt_policy.train.interrupt import Interrupts
 from ebt_policy.train.log import RunLog, Silent
@@ -133,8 +134,15 @@ def _write_config(run: Path, cfg: DictConfig, work: Work, since: int) -> None:
             raise CheckpointError(f"{run} was trained with another {', '.join(changed)}: resume with the same settings")
         if since and (history := _history(before, resolved["fit"], since)):
             resolved["history"] = history
-    for name, text in (work.files | {path.name: OmegaConf.to_yaml(OmegaConf.create(resolved))}).items():
+    for name, text in work.files.items():
         write_whole(run / name, lambda path, text=text: path.write_text(text))
+    write_whole(path, lambda path: _write_readable(path, OmegaConf.to_yaml(OmegaConf.create(resolved))))
+
+
+def _write_readable(path: Path, text: str) -> None:
+    """CheckpointError, before anything is trained, for a config that could not be loaded again."""
+    path.write_text(text)
+    read_config(path)
 
 
 def _history(before: dict, fit: dict, since: int) -> list[dict]:
