@@ -6,6 +6,7 @@ beyond ASCII end in an error. Names of files, runs and the like are therefore qu
 
 from __future__ import annotations
 
+import os
 import re
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,7 +15,7 @@ from hydra.errors import HydraException
 
 NAMES = {  # last parts of settings that are names: of files, folders, filter keys, hosts; tokens
     *("run", "of", "out", "json", "folder", "data", "demos", "file", "filter_key", "token", "server", "host"),
-    *("corpus", "cache", "source", "judge", "env", "around", "prompt"),
+    *("corpus", "cache", "source", "judge", "env", "around", "prompt", "name", "compare"),
 }
 
 
@@ -26,13 +27,16 @@ def as_typed(words: list[str]) -> list[str]:
 
 def _readable(parser: OverridesParser, word: str) -> str:
     key, equals, value = word.partition("=")
-    quoted = f"{key}='{_escaped(value)}'"
     if equals and key.lstrip("+").split(".")[-1] in NAMES and not re.match("""\\s*['"]""", value):
+        if value.startswith("~/"):  # some shells leave it to who reads it
+            return _readable(parser, f"{key}={os.path.expanduser(value)}")
         said = _parsed(parser, word)
         is_text = isinstance(said, Override) and not said.is_sweep_override() and isinstance(said.value(), str | None)
-        return word if is_text else quoted
+        return word if is_text else f"{key}={_quoted(value)}"
     if isinstance(said := _parsed(parser, word), str):
-        raise ValueError(f'{word} cannot be read ({said}): quote what is not plain, as in "{quoted}"')
+        names = value.strip("[]").split(",")
+        quoted = f"[{','.join(map(_quoted, names))}]" if value.startswith("[") else _quoted(value)
+        raise ValueError(f'{word} cannot be read ({said}): quote what is not plain, as in "{key}={quoted}"')
     return word
 
 
@@ -44,6 +48,7 @@ def _parsed(parser: OverridesParser, word: str) -> Override | str:
         return str(error).partition("\n")[0]
 
 
-def _escaped(value: str) -> str:
-    """For hydra's single quotes: a quote, and backslashes before one or at the end, take one more."""
-    return re.sub(r"(\\*)(?='|$)", lambda slashes: 2 * slashes[0], value).replace("'", "\\'")
+def _quoted(value: str) -> str:
+    """In hydra's single quotes: a quote, and backslashes before one or at the end, take one more."""
+    escaped = re.sub(r"(\\*)(?='|$)", lambda slashes: 2 * slashes[0], value).replace("'", "\\'")
+    return f"'{escaped}'"

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from ebt_policy.cli import explain, fail_cleanly
 from ebt_policy.data.robomimic_write import write_robomimic
-from ebt_policy.data.store import open_episodes
+from ebt_policy.train.kinds.robot import demonstrations
 
 EPOCH = 100  # updates
 
@@ -32,7 +32,7 @@ def main(cfg: DictConfig) -> None:
         from robomimic.scripts.train import train
     except ImportError as error:
         raise ValueError(f"robomimic is needed ({error}): see the README, section How it works") from error
-    data = open_episodes(cfg.task.data, filter_key=cfg.task.filter_key, obs_keys=list(cfg.task.obs))
+    data = demonstrations(cfg)
     out.mkdir(parents=True)
     write_robomimic(out / "demos.hdf5", data)
     train(recipe(cfg, out), torch.device(cfg.device))

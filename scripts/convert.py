@@ -42,7 +42,9 @@ def main():
 def settings(words: list[str]) -> dict[str, Any]:
     """["filter_key=train", "hz=20", "mode=absolute"] -> {"filter_key": "train", "hz": 20.0, "action": {"mode":
     "absolute"}}; DataError for any other name."""
-    given: dict[str, Any] = dict(word.split("=", 1) if "=" in word else (word, "") for word in words)
+    if bare := [word for word in words if "=" not in word]:
+        raise DataError(f"expected settings as name=value, got {bare[0]!r}")
+    given: dict[str, Any] = dict(word.split("=", 1) for word in words)
     if unknown := sorted(given.keys() - set(SETTINGS)):
         raise DataError(f"expected settings of {', '.join(SETTINGS)}, as name=value, got {unknown[0]!r}")
     for name in NUMBERS:
@@ -67,6 +69,8 @@ def convert(source: Path, target: Path, **reading: Any) -> tuple[EpisodeData, li
     write = next((writer for ending, writer in WRITERS.items() if target.name.endswith(ending)), None)
     if write is None:
         raise DataError(f"expected an output that ends in {', '.join(WRITERS)}, got {target.name!r}")
+    if source.is_dir() and target.resolve().is_relative_to(source.resolve()):
+        raise DataError(f"expected an output beside {source}, {target} is inside of it: choose another folder")
     if target.exists():
         raise DataError(f"expected a new output, {target} exists: choose another name or delete it")
     data = open_episodes(source, **reading)
@@ -74,7 +78,9 @@ def convert(source: Path, target: Path, **reading: Any) -> tuple[EpisodeData, li
     if write is write_robomimic and format_of(source) == "robomimic":
         stated = data.spec if reading.keys() & {"hz", "action"} else None
         copy_robomimic(source, target, stated, reading.get("filter_key"), reading.get("obs_keys"))
-        notes = ["all of these demonstrations is copied, bit for bit"]
+        kept = "all of each demonstration" if reading.get("obs_keys") is None else "what was asked for"
+        others = [note for note in notes if note.startswith(("left out: data/", "left out: mask/"))]
+        notes = [f"{kept} is copied, bit for bit", *others]
     else:
         write(target, data)
         if write is write_data:

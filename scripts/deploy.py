@@ -82,7 +82,8 @@ class Desk:
             raise ValueError("expected demos=<file of demonstrations>, or run=<folder> whose task has one")
         task = {} if self.trained is None else self.trained.task
         stated = {name: task.get(name) for name in ("hz", "action")}
-        return open_episodes(self.cfg.demos or task.data, obs_keys=list(self.terms.spec["obs"]), **stated)
+        key = None if self.cfg.demos else task.filter_key
+        return open_episodes(self.cfg.demos or task.data, key, list(self.terms.spec["obs"]), **stated)
 
 
 @dataclass

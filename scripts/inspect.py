@@ -24,9 +24,10 @@ def main():
     parser = argparse.ArgumentParser(description="Prints what is in a file of demonstrations, and what is odd in it.")
     parser.add_argument("file", type=Path, help="our store (*.zarr.zip, *.zarr), robomimic HDF5, diffusion_policy zarr")
     parser.add_argument("--filter-key", help="only the episodes under this filter key")
+    parser.add_argument("--obs-keys", help="only these observations, A,B, where others cannot be read")
     arguments = parser.parse_args()
     try:
-        print(describe(arguments.file, arguments.filter_key))
+        print(describe(arguments.file, arguments.filter_key, arguments.obs_keys and arguments.obs_keys.split(",")))
     except DataError as error:
         sys.exit(f"error: {error}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +33,9 @@ UNITS = {  # how a robosuite key ends -> unit
 }
 
 
-def describe(path: Path, filter_key: str | None = None) -> str:
+def describe(path: Path, filter_key: str | None = None, obs_keys: Sequence[str] | None = None) -> str:
     """The whole page, also for a file whose numbers are bad; DataError for one that cannot be read."""
-    layout, data = format_of(path), read_episodes(path, filter_key)
+    layout, data = format_of(path), read_episodes(path, filter_key, obs_keys)
     oddities = ["oddities", *(f"  - {sentence}" for sentence in find_oddities(data) or ["none"])]
     sections = (
         _header(path, layout, data),
@@ -52,13 +53,13 @@ def _header(path: Path, layout: str, data: EpisodeData) -> list[str]:
     """Where it comes from and what it can be recognised by."""
     files = [path] if path.is_file() else [f for f in path.rglob("*") if f.is_file()]
     versions = ", ".join(f"{package} {version}" for package, version in data.spec.simulator.items()) or "unknown"
-    robots = data.spec.env_args.get("env_kwargs", {}).get("robots", "unknown")
+    robots = (data.spec.env_args.get("env_kwargs") or {}).get("robots", "unknown")
     return [
         f"{path}   {layout} format, {sum(f.stat().st_size for f in files) / 1e6:.2f} MB",
         f"  task        {data.spec.env_args.get('env_name', 'unknown')}",
         f"  simulator   {versions}",
         f"  rate        {'unknown' if data.spec.hz is None else f'{data.spec.hz:g} Hz'}",
-        f"  robots      {', '.join(robots) if isinstance(robots, list) else robots}",
+        f"  robots      {', '.join(map(str, robots)) if isinstance(robots, list) else robots}",
         f"  content     sha256 {data.content_hash}",
     ]
 
@@ -117,7 +118,7 @@ def _others(data: EpisodeData) -> list[str]:
     return [
         "filter keys",
         *masks,
-        f"simulator states   {'none' if state is None else f'{which}, {state.shape[1]} numbers'}",
+        f"simulator states   {'none' if state is None else f'{which}, {state[0].size} numbers'}",
         f"model XML          {'none' if data.model_xml is None else f'{len(set(data.model_xml))} different'}",
         f"seeds              {seeds}",
     ]

@@ -9,7 +9,7 @@ import zarr
 
 from ebt_policy.data.episodes import DataError, EpisodeData, as_observation, to_float32, with_obs_keys
 from ebt_policy.data.spec import ActionSpec, Spec
-from ebt_policy.data.zarr_array import array_paths, metadata, read_array, why_not
+from ebt_policy.data.zarr_array import array_paths, check_total, metadata, read_array, why_not
 
 
 def read_diffusion_policy(
@@ -22,10 +22,10 @@ def read_diffusion_policy(
     """
     if filter_key is not None:
         raise DataError(f"expected no filter key (this format has none), got {filter_key!r}")
-    paths = {_key(path): path for path in array_paths(root, "data")}
+    paths = _keys(array_paths(root, "data"))
     if "action" not in paths or len(metadata(root, "data/action")["shape"]) not in (1, 2):
         raise DataError(f"expected data/action (sum T, Da), got {sorted(paths)}")
-    ends = read_array(root, "meta/episode_ends").astype(np.int64)
+    ends = _whole(read_array(root, "meta/episode_ends"))
     action = read_array(root, "data/action")
     refused = {key: _why_not(root, f"data/{path}", len(action)) for key, path in paths.items()}
     left_out = {f"obs/{key}": why for key, why in refused.items() if why and key != "action"}
@@ -39,6 +39,7 @@ def read_diffusion_policy(
     }
     dim = action.shape[1] if action.ndim == 2 else 1
     spec = with_obs_keys(Spec(shapes, ActionSpec(dim, low=-np.inf, high=np.inf)), obs_keys, left_out)
+    check_total(root, [f"data/{paths[key]}" for key in spec.obs])
     return EpisodeData(
         spec=spec,
         obs={key: as_observation(read_array(root, f"data/{paths[key]}"), f"obs/{key}") for key in spec.obs},
@@ -48,9 +49,18 @@ def read_diffusion_policy(
     )
 
 
-def _key(path: str) -> str:
-    """What an array below data/ is called: its path, without a folder for observations."""
-    return path.removeprefix("obs/")
+def _keys(paths: Sequence[str]) -> dict[str, str]:
+    """What arrays below data/ are called -> their paths: without a folder for observations, if that is no other's."""
+    return {path if path.removeprefix("obs/") in paths else path.removeprefix("obs/"): path for path in paths} | (
+        {"action": "action"} if "action" in paths else {}
+    )
+
+
+def _whole(ends: np.ndarray) -> np.ndarray:
+    """(E,) int64; DataError for ends that are no whole numbers."""
+    if ends.dtype.kind not in "iuf" or (ends.dtype.kind == "f" and not (ends == np.round(ends)).all()):
+        raise DataError(f"expected whole numbers in meta/episode_ends, got {ends.ravel()[:4].tolist()}")
+    return ends.ravel().astype(np.int64)
 
 
 def _why_not(root: zarr.Group, name: str, steps: int) -> str:

@@ -1,11 +1,12 @@
 """Where a demonstrator was disturbed: what was executed is neither the label nor on the way to it.
 
-    executed before ---------- label        anywhere between the two: a limit on speed, acceleration or the gripper
-                                            was at work, and a plan made before could know that it would be
+    executed before ---------- label      anywhere between these two and the label before: a limit on speed, on change
+                                          or the gripper was at work, or a delay, and a plan made before could know
     outside of that             noise, a hand that was knocked, a stop: nobody could foresee it
 
-The tolerance is a share of what each action dimension varies by, so it has that dimension's unit: rounding in a
-driver, in a text file or in float32 is no disturbance. N  steps of all episodes    Da  action dimensions
+An episode of displacements begins at rest; before the first absolute action nothing is known. The tolerance is a share
+of the range of actions, or of what each dimension varies by, so it has their unit: rounding in a driver, in a text file
+or in float32 is no disturbance. N  steps of all episodes    Da  action dimensions
 """
 
 from __future__ import annotations
@@ -14,17 +15,22 @@ import numpy as np
 
 from ebt_policy.data.episodes import EpisodeData
 
-TOLERANCE = 2e-3  # of the range of a dimension's labels: 0.1 mm where one action unit is 5 cm
+TOLERANCE = 2e-3  # of the range: 0.2 mm where one action unit is 5 cm
+STILL = 0.1  # a dimension that varies by less counts as varying by so much
 
 
 def disturbed_steps(data: EpisodeData) -> np.ndarray:
     """(N,) bool: at which steps the executed action was off the way from the one before to the label."""
     if data.executed is None:
         return np.zeros(len(data.action), bool)
-    before = np.concatenate([data.executed[:1], data.executed[:-1]])
-    before[data.starts] = data.action[data.starts]  # nothing is known of what was executed before
-    slack = TOLERANCE * np.ptp(data.action, axis=0) + np.finfo(np.float32).eps * np.abs(data.action)
-    low, high = np.minimum(before, data.action) - slack, np.maximum(before, data.action) + slack
+    spec, action = data.spec.action, data.action
+    before, asked = (np.concatenate([values[:1], values[:-1]]) for values in (data.executed, action))
+    before[data.starts] = 0.0 if spec.mode == "delta" else data.executed[data.starts]
+    asked[data.starts] = action[data.starts]
+    width = spec.high - spec.low if np.isfinite(spec.high - spec.low) else np.maximum(np.ptp(action, axis=0), STILL)
+    slack = TOLERANCE * width + np.finfo(np.float32).eps * np.abs(action)
+    low, high = (edge([before, asked, action], axis=0) for edge in (np.min, np.max))
+    low, high = low - slack, high + slack
     return ((data.executed < low) | (data.executed > high)).any(axis=1)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ebt_policy.data.episodes import DataError
 from ebt_policy.data.foreign import check_size
 
-DEPTH = 16  # of groups in groups; more is a loop
+LINKS = 16  # that lead from one to the next; more is a loop
 LOCKED = "unable to lock file"  # what HDF5 says of a file that another process holds
 
 
@@ -26,35 +26,48 @@ def open_hdf5(path, mode: str = "r") -> h5py.File:
         raise
 
 
-def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
+def member(group: h5py.Group, name: str, links: int = LINKS) -> h5py.Group | h5py.Dataset | None:
     """What is called `name` (a path) in a group, None if there is nothing; DataError if it leads out of the file."""
     found = group
-    for part in name.split("/"):
-        if not isinstance(found, h5py.Group) or part not in found:
-            return None
-        if isinstance(found.get(part, getlink=True), h5py.ExternalLink):
+    for part in filter(None, name.split("/")):
+        link = found.get(part, getlink=True) if isinstance(found, h5py.Group) else None
+        if isinstance(link, h5py.ExternalLink):
             raise DataError(f"expected {_path(found, part)} inside of this file, it is a link into another one")
-        found = found[part]
+        if isinstance(link, h5py.SoftLink) and not links:
+            raise DataError(f"expected {_path(found, part)} to be something, it is a link that leads to itself")
+        if isinstance(link, h5py.SoftLink):
+            found = member(found.file if link.path.startswith("/") else found, link.path, links - 1)
+        else:
+            found = None if link is None else found[part]
     if isinstance(found, h5py.Dataset) and (found.external or found.is_virtual):
         raise DataError(f"expected the numbers of {found.name} inside of this file, they lie in another one")
     return found
 
 
-def leaves(group: h5py.Group, under: str = "", depth: int = DEPTH) -> Iterator[tuple[str, h5py.Dataset | str]]:
-    """Every array in a group and in the groups in it, by its path, or why it cannot be read."""
+def leaves(
+    group: h5py.Group, under: str = "", seen: set[int] | None = None
+) -> Iterator[tuple[str, h5py.Dataset | str]]:
+    """Every array in a group and in the groups in it, by its path, or why it cannot be read. A group is entered once,
+    whatever links lead to it."""
+    seen = set() if seen is None else seen
+    seen.add(_address(group))
     for name in group:
         path = under + name
         try:
             found = member(group, name)
-        except (DataError, KeyError) as error:  # KeyError: a link to nothing
-            yield path, str(error.args[0])
+        except DataError as error:
+            yield path, str(error)
             continue
         if isinstance(found, h5py.Dataset):
             yield path, found
-        elif isinstance(found, h5py.Group) and depth:
-            yield from leaves(found, f"{path}/", depth - 1)
+        elif isinstance(found, h5py.Group) and _address(found) not in seen:
+            yield from leaves(found, f"{path}/", seen)
         else:
-            yield path, "no array" if depth else "groups in groups without end"
+            yield path, "a group that has been read" if isinstance(found, h5py.Group) else "no array"
+
+
+def _address(group: h5py.Group) -> int:
+    return h5py.h5o.get_info(group.id).addr
 
 
 def read(group: h5py.Group, name: str) -> np.ndarray:

@@ -10,7 +10,7 @@ import hashlib
 import numpy as np
 
 from ebt_policy.data.disturbed import disturbed_steps
-from ebt_policy.data.episodes import DataError, EpisodeData, check_numbers, is_image
+from ebt_policy.data.episodes import IMAGE_RANK, DataError, EpisodeData, check_numbers
 from ebt_policy.data.ranges import full_range, outliers
 
 CONSTANT = 1e-6  # a range below this is a constant
@@ -86,7 +86,7 @@ def _outliers(data: EpisodeData):
 
 def _flat(data: EpisodeData):
     """Name and numbers (N, D) of the action and of all observations but images."""
-    arrays = {"action": data.action} | {k: v for k, v in data.obs.items() if not is_image(v)}
+    arrays = {"action": data.action} | {k: v for k, v in data.obs.items() if v.ndim <= IMAGE_RANK}
     return [(name, values.reshape(len(values), -1)) for name, values in arrays.items()]
 
 

@@ -13,6 +13,7 @@ from ebt_policy.data.episodes import IMAGE_RANK, is_image
 EDGE = 0.005  # share of the numbers at each end that may be outliers
 FAR = 10.0  # times the range of all others: what lies so far from their middle is one
 NARROW = 0.01  # a range below this counts as this: who was still and moves a little is no outlier
+SAMPLE = 10_000_000  # numbers of an image that are looked at, or some more
 CONSTANT = 1e-6  # beside what never moves nothing is an outlier: a switch may be thrown rarely
 
 
@@ -22,11 +23,13 @@ def full_range(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def robust_range(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same without outliers. An image has one range for all of it, 0 to 255 if it is made of bytes."""
-    if is_image(values):
+    """The same without outliers. An image has one range for all of it, 0 to 255 if it is made of bytes; bytes that are
+    nothing but 0 and 1 are a mask."""
+    if is_image(values) and values.max(initial=0) > 1:
         return np.array(0.0), np.array(255.0)
     if values.ndim > IMAGE_RANK:
-        return np.float64(values.min()), np.float64(values.max())
+        sample = values[:: max(1, values.size // SAMPLE)].reshape(-1, 1)
+        return tuple(edge[0] for edge in robust_range(sample))
     inside = np.where(outliers(values), np.nan, values.astype(np.float64))
     return np.nanmin(inside, axis=0), np.nanmax(inside, axis=0)
 

@@ -17,6 +17,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import h5py
 import numpy as np
 
 from ebt_policy.data.episodes import DataError, Episode, EpisodeData, from_episodes, with_obs_keys
+from ebt_policy.data.foreign import check_size
 from ebt_policy.data.hdf5 import leaves, member, open_hdf5, read
 from ebt_policy.data.spec import MEANINGS, ActionSpec, Spec
 
@@ -48,12 +50,13 @@ def read_robomimic(path: Path, filter_key: str | None = None, obs_keys: Sequence
     with open_hdf5(path) as file:
         chosen = choose(file, filter_key)
         group = member(file, "data")
-        demos = [_Demo(group, name) for name in chosen.names]
+        demos = _with_steps(chosen, [_Demo(group, name) for name in chosen.names])
         left_out = chosen.left_out | _left_out(demos)
         shapes = {key: shape for key, shape in demos[0].shapes.items() if all(key in demo.shapes for demo in demos)}
         spec = with_obs_keys(_spec(group, shapes, demos[0].dim), obs_keys, left_out)
         made_up = _attribute(group, "made_up") or []
         log = [name for name in demos[0].log if name not in made_up and all(name in demo.log for demo in demos)]
+        check_size("all that is read", sum(demo.size(spec, log) for demo in demos), path.stat().st_size)
         states, told = _states(demos, left_out), _told_of_all(demos, left_out)
         episodes = (demo.episode(spec, log, states, told) for demo in demos)
         return from_episodes(spec, episodes, chosen.masks, left_out)
@@ -68,7 +71,8 @@ def choose(file: h5py.File, filter_key: str | None = None) -> Chosen:
     if not names:
         raise DataError("expected groups data/demo_0, data/demo_1, ..., there are no episodes")
     chosen = Chosen(names, {}, {f"data/{n}": "not called demo_<number>" for n in group if n not in names})
-    for key in member(file, "mask") or ():
+    masks = member(file, "mask")
+    for key, _ in leaves(masks) if isinstance(masks, h5py.Group) else ():
         listed = {entry.decode() if isinstance(entry, bytes) else str(entry) for entry in read(file, f"mask/{key}")}
         chosen.masks[key] = np.array([name in listed for name in names])
         if absent := len(listed - set(names)):
@@ -89,6 +93,16 @@ def _under(chosen: Chosen, key: str) -> Chosen:
     return Chosen(names, {other: values[mask] for other, values in chosen.masks.items()}, chosen.left_out)
 
 
+def _with_steps(chosen: Chosen, demos: list[_Demo]) -> list[_Demo]:
+    """The demos that have a step; the others are left out."""
+    kept = np.array([demo.length > 0 for demo in demos])
+    if not kept.any():
+        raise DataError(f"expected a demo with at least 1 step, got none in {len(demos)} demos")
+    chosen.left_out |= {f"data/{demo.name}": "no steps" for demo in demos if not demo.length}
+    chosen.masks = {key: mask[kept] for key, mask in chosen.masks.items()}
+    return [demo for demo in demos if demo.length]
+
+
 class _Demo:
     """One demo: what of it can be read, and why the rest cannot."""
 
@@ -103,13 +117,15 @@ class _Demo:
         if actions.ndim not in (1, 2):
             raise DataError(f"expected actions (T, Da) in {name}, got {actions.shape}")
         self.length, self.dim = len(actions), actions.shape[1] if actions.ndim == 2 else 1
-        if (length := self.group.attrs.get("num_samples", self.length)) != self.length:
+        if (length := int(self.group.attrs.get("num_samples", self.length))) != self.length:
             raise DataError(f"expected {length} actions in {self.group.name} (num_samples), got {self.length}")
         found = dict(leaves(self.group))
         self.refused = {path: why for path, values in found.items() if (why := self._why_not(path, values))}
         usable = {path: values for path, values in found.items() if path not in self.refused}
         self.shapes = {p.removeprefix("obs/"): v.shape[1:] or (1,) for p, v in usable.items() if p.startswith("obs/")}
-        self.log = {p.removeprefix("log/"): p for p in usable if p in OUTCOMES or p.startswith("log/")}
+        logged = {path.removeprefix("log/"): path for path in usable if path.startswith("log/")}
+        self.log = logged | {name: name for name in OUTCOMES if name in usable}
+        self._sizes = {path: values.size * values.dtype.itemsize for path, values in usable.items()}
         self.states = usable["states"].shape if "states" in usable else None
 
     def _why_not(self, path: str, values: h5py.Dataset | str) -> str:
@@ -126,21 +142,32 @@ class _Demo:
         rows = len(values) if values.ndim else 0
         if rows not in (self.length, self.length + 1, 1 if path == "states" else self.length):
             return f"{rows} rows for {self.length} actions"
-        return ""
+        if (path in OUTCOMES or top == "log") and prod(values.shape[1:]) != 1:
+            return f"{values.shape[1:]} numbers a step, expected one"
+        return "no numbers in it" if not values.size else ""
+
+    def says(self, name: str) -> Any:
+        """An attribute of the demo as it is read, None if it has none or a strange one."""
+        return ATTRIBUTES[name](self.group.attrs.get(name))
+
+    def size(self, spec: Spec, log: Sequence[str]) -> int:
+        """Bytes in memory of what is read."""
+        read = {"actions", "states", *(f"obs/{key}" for key in spec.obs), *(self.log[name] for name in log)}
+        return sum(size for path, size in self._sizes.items() if path in read)
 
     def episode(self, spec: Spec, log: Sequence[str], states: str | None, told: Sequence[str]) -> Episode:
-        said = {name: self.group.attrs[name] for name in told if name in self.group.attrs}
+        said = {name: self.says(name) for name in told if name in ATTRIBUTES}
         recorded = None if states is None else self._rows("states")
         return Episode(
             obs={key: self._rows(f"obs/{key}") for key in spec.obs},
             action=self._rows("actions").reshape(self.length, self.dim),
-            executed=self._rows("actions_executed") if "actions_executed" in told else None,
+            executed=self._rows("actions_executed").reshape(self.length, -1) if "actions_executed" in told else None,
             initial_state=None if recorded is None else recorded[0],
-            success=bool(said["success"]) if "success" in said else None,
-            seed=int(said["seed"]) if "seed" in said else None,
+            success=said.get("success"),
+            seed=said.get("seed"),
             states=recorded if states == "every" else None,
             model_xml=said.get("model_file"),
-            log={name: _text_or_numbers(self._rows(self.log[name])) for name in log},
+            log={name: _text_or_numbers(self._rows(self.log[name]).reshape(self.length)) for name in log},
         )
 
     def _rows(self, path: str) -> np.ndarray:
@@ -158,6 +185,8 @@ def _left_out(demos: Sequence[_Demo]) -> dict[str, str]:
             said.setdefault(f"obs/{key}", f"not in {demo.name}")
         for key in demo.shapes.keys() - demos[0].shapes.keys():
             said.setdefault(f"obs/{key}", f"not in {demos[0].name}")
+        for name in set(demo.log.values()) ^ set(demos[0].log.values()):
+            said.setdefault(name, "not in every demo")
         if demo.states is not None and demo.states[0] == demo.length + 1:
             said.setdefault("states[-1]", "the state after the last action")
     return said
@@ -178,15 +207,37 @@ def _states(demos: Sequence[_Demo], left_out: dict[str, str]) -> str | None:
 
 
 def _told_of_all(demos: Sequence[_Demo], left_out: dict[str, str]) -> list[str]:
-    """Which of what a demo need not have all demos have."""
+    """Which of what a demo need not have all demos have, as it should be."""
     told = []
-    for name in ("success", "seed", "model_file", "actions_executed"):
-        having = [name in demo.group.attrs or name in demo.group for demo in demos]
+    for name in (*ATTRIBUTES, "actions_executed"):
+        having = [name in demo.group if name not in ATTRIBUTES else demo.says(name) is not None for demo in demos]
+        strange = [demo.group.attrs[name] for demo in demos if name in demo.group.attrs and demo.says(name) is None]
         if all(having):
             told.append(name)
-        elif any(having):
-            left_out.setdefault(name, "not in every demo")
+        elif strange or any(having):
+            why = f"{str(strange[0])[:40]!r} is not what it should be" if strange else "not in every demo"
+            left_out.setdefault(name, why)
     return told
+
+
+def _flag(value: Any) -> bool | None:
+    """true or false, also as 1 or 0; None for all else, such as the text "False"."""
+    return bool(value) if np.ndim(value) == 0 and not isinstance(value, str | bytes) and value in (0, 1) else None
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number of 64 bits; None for all else."""
+    if np.ndim(value) or not isinstance(value, int | float | np.integer | np.floating) or value != value // 1:
+        return None
+    return int(value) if abs(value) < 2**63 else None
+
+
+def _text(value: Any) -> str | None:
+    value = value.decode(errors="replace") if isinstance(value, bytes) else value
+    return str(value) if isinstance(value, str) else None
+
+
+ATTRIBUTES = {"success": _flag, "seed": _whole, "model_file": _text}  # of a demo, and how they are read
 
 
 def _text_or_numbers(values: np.ndarray) -> np.ndarray:
@@ -224,10 +275,11 @@ def infer_spec(env_args: Mapping, obs: dict[str, tuple[int, ...]], action_dim: i
     if env_args.get("type") == ROBOSUITE_TYPE:
         simulator["robosuite"] = str(env_args.get("env_version") or ROBOSUITE_BEFORE_ENV_VERSION)
     hz = kwargs.get("control_freq")
+    known = isinstance(hz, int | float) and not isinstance(hz, bool) and 0 < hz < np.inf
     return Spec(
         obs=obs,
         action=_action_spec(arm_controller(kwargs.get("controller_configs")), action_dim),
-        hz=None if hz is None else float(hz),
+        hz=float(hz) if known else None,
         env_args=dict(env_args),
         simulator=simulator,
     )
@@ -237,23 +289,24 @@ def arm_controller(configs: Mapping | None) -> Mapping:
     """The (first) arm's part of controller_configs: the whole of it until robosuite 1.4, nested since 1.5."""
     if isinstance(configs, Sequence) and not isinstance(configs, str):
         configs = configs[0] if configs else None
-    parts = (configs or {}).get("body_parts")
-    if parts is None:
-        return configs or {}
-    parts = parts.get("arms", parts)
-    return parts.get("right") or parts.get("left") or {}
+    configs = configs if isinstance(configs, Mapping) else {}  # the name of a file says nothing here
+    parts = configs.get("body_parts", configs)
+    parts = parts.get("arms", parts) if isinstance(parts, Mapping) else {}
+    arm = (parts.get("right") or parts.get("left")) if "body_parts" in configs else configs
+    return arm if isinstance(arm, Mapping) else {}
 
 
 def _action_spec(controller: Mapping, dim: int) -> ActionSpec:
-    kind = controller.get("type", "")
+    kind = str(controller.get("type") or "")
     frame = "eef" if kind.startswith(("OSC", "IK")) else "joint" if kind.startswith("JOINT") else "unknown"
     if "input_type" in controller:  # since robosuite 1.5, which ignores control_delta
         mode = controller["input_type"] if controller["input_type"] in MEANINGS["mode"] else "unknown"
     else:
-        mode = {True: "delta", False: "absolute", None: "unknown"}[controller.get("control_delta")]
+        said = controller.get("control_delta")
+        mode = ("delta" if said else "absolute") if isinstance(said, bool) else "unknown"
     rotation = {"OSC_POSE": "axis_angle", "OSC_POSITION": "none"}.get(kind, "unknown")
     low, high = controller.get("input_min"), controller.get("input_max")
-    scaled = mode == "delta" and all(isinstance(limit, int | float) for limit in (low, high))
+    scaled = mode == "delta" and all(isinstance(limit, int | float) for limit in (low, high)) and low < high
     if not scaled:  # absolute targets are in metres and radians: the file states no range
         low, high = -np.inf, np.inf
     return ActionSpec(dim, frame, mode, rotation, "close_positive" if kind else "unknown", float(low), float(high))

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from ebt_policy.data.episodes import DataError, Episode, EpisodeData, check_numbers
-from ebt_policy.data.hdf5 import leaves, member, open_hdf5
+from ebt_policy.data.hdf5 import member, open_hdf5
 from ebt_policy.data.robomimic import OUTCOMES, ROBOSUITE_TYPE, choose
 from ebt_policy.data.spec import Spec
 
@@ -54,6 +54,7 @@ def copy_robomimic(
     """
     with open_hdf5(source) as old, _new_file(target) as new:
         chosen = choose(old, filter_key)
+        new.attrs.update(old.attrs.items())
         group = new.create_group("data")
         group.attrs.update(old["data"].attrs.items())
         if spec is not None:
@@ -66,18 +67,18 @@ def copy_robomimic(
             new[f"mask/{key}"] = np.array(kept, dtype="S")
 
 
-def _copy_demo(old: h5py.Group, new: h5py.Group, obs_keys: Sequence[str] | None) -> None:
+def _copy_demo(old: h5py.Group, new: h5py.Group, obs_keys: Sequence[str] | None, under: str = "") -> None:
+    """Attributes, arrays and groups; no links, which would lead to what is not copied."""
     new.attrs.update(old.attrs.items())
-    for path, values in leaves(old):
+    for name in old:
+        path = under + name
         top, _, key = path.partition("/")
-        if obs_keys is not None and top in ("obs", "next_obs") and key not in obs_keys:
-            continue
-        if isinstance(values, str):
-            raise DataError(f"cannot copy {old.name}/{path}: {values}: leave it out with obs_keys")
-        within, _, name = path.rpartition("/")
-        if within and within not in new:
-            new.create_group(within).attrs.update(old[within].attrs.items())
-        old.copy(values, new[within] if within else new, name=name)
+        wanted = obs_keys is None or top not in ("obs", "next_obs") or key in obs_keys
+        found = old[name] if isinstance(old.get(name, getlink=True), h5py.HardLink) else None
+        if isinstance(found, h5py.Group) and not (path == under + name and found == old):
+            _copy_demo(found, new.create_group(name), obs_keys, f"{path}/")
+        elif isinstance(found, h5py.Dataset) and wanted and not (found.external or found.is_virtual):
+            old.copy(found, new, name=name)
 
 
 @contextmanager

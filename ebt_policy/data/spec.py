@@ -67,6 +67,8 @@ class Spec:
         hz: control steps a second. action: some of frame, mode, rotation, gripper, low and high. A mode that is not the
         file's makes the file's range void, which was in other units.
         """
+        if not isinstance(action, Mapping | None):
+            raise ValueError(f"expected action={{mode: absolute}} or the like, got {action!r}: name what is stated")
         said = {name: value for name, value in dict(action or {}).items() if value is not None}
         known = [f.name for f in fields(ActionSpec) if f.name != "dim"]
         if unknown := sorted(set(said) - set(known)):

@@ -37,7 +37,7 @@ from ebt_policy.data.episodes import (
 )
 from ebt_policy.data.foreign import check_size
 from ebt_policy.data.spec import Spec
-from ebt_policy.data.zarr_array import array_paths, read_array
+from ebt_policy.data.zarr_array import array_paths, check_total, read_array
 
 __all__ = [
     "DataError",
@@ -246,6 +246,7 @@ def _read_store(root: zarr.Group, filter_key: str | None, obs_keys: Sequence[str
     except (KeyError, TypeError) as error:
         raise DataError(f"expected a complete spec in the attributes, got {error!r}") from error
     names = ("executed", "initial_state", "success", "seed", "states", "model_xml")
+    check_total(root, [f"obs/{key}" for key in spec.obs if f"obs/{key}/.zarray" in root.store])
     optional = {name: read_array(root, name) for name in names if f"{name}/.zarray" in root.store}
     if "model_xml" in optional:
         optional["model_xml"] = tuple(str(xml) for xml in optional["model_xml"])

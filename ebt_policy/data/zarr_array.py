@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ def array_paths(root: zarr.Group, under: str) -> list[str]:
     """Paths below the folder `under` of every array in it, however deep, sorted."""
     found = []
     for name in sorted(listdir(root.store, under)):
+        _check_inside(root, f"{under}/{name}")
         if f"{under}/{name}/.zarray" in root.store:
             found.append(name)
         elif not name.startswith("."):
@@ -74,7 +76,9 @@ def read_array(root: zarr.Group, name: str) -> np.ndarray:
             lost = array.nchunks - array.nchunks_initialized
             raise DataError(f"expected {array.nchunks} chunks of {name!r}, {lost} are missing: the copy is incomplete")
         check_size(name, prod(array.shape) * array.dtype.itemsize, array.nbytes_stored)
-        _check_inside(root, name)
+        for folder, _, files in os.walk(Path(root.store.path) / name) if _on_disk(root) else ():
+            for file in files:
+                _check_inside(root, os.path.relpath(Path(folder) / file, root.store.path))
         return np.ascontiguousarray(array[...]) if array.ndim else array[...]
     except (OSError, RuntimeError, ValueError) as error:
         if isinstance(error, DataError):
@@ -93,12 +97,17 @@ def _loads(codec: str) -> bool:
     return True
 
 
+def check_total(root: zarr.Group, names: Sequence[str]) -> None:
+    """DataError for arrays that are together next to nothing on disk and huge in memory."""
+    arrays = [root[name] for name in names if not why_not(root, name)]
+    check_size("all that is read", sum(a.nbytes for a in arrays), sum(a.nbytes_stored for a in arrays))
+
+
+def _on_disk(root: zarr.Group) -> bool:
+    return isinstance(root.store, zarr.DirectoryStore)
+
+
 def _check_inside(root: zarr.Group, name: str) -> None:
-    """DataError if a chunk on the disk is a link to a file outside of the store, whose bytes would be read."""
-    if not isinstance(root.store, zarr.DirectoryStore):
-        return
-    top = Path(root.store.path).resolve()
-    with os.scandir(top / name) as entries:
-        outside = [e.name for e in entries if e.is_symlink() and not Path(e.path).resolve().is_relative_to(top)]
-    if outside or not (top / name).resolve().is_relative_to(top):
-        raise DataError(f"expected the chunks of {name!r} inside of the store, they are links out of it")
+    """DataError for a link in a store on the disk: the bytes of another file would be read, or a folder without end."""
+    if _on_disk(root) and (Path(root.store.path) / name).is_symlink():
+        raise DataError(f"expected {name!r} inside of the store, it is a link: copy what it leads to in its place")

@@ -30,11 +30,14 @@ class RobomimicAgent:
         try:
             self.obs = {key: tuple(map(int, shape)) for key, shape in stored["shape_metadata"]["all_shapes"].items()}
             self.dim, self.env_args = int(stored["shape_metadata"]["ac_dim"]), stored["env_metadata"]
-            self.settings = dict(json.loads(stored["config"])["algo"])
+            config = json.loads(stored["config"])
+            self.settings, frames = dict(config["algo"]), config.get("train", {}).get("frame_stack", 1)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"{path} is no whole checkpoint of robomimic: {error!r:.200}; take a fresh copy"
             ) from error
+        if frames != 1:
+            raise ValueError(f"{path} reads {frames} frames at once: only policies of robomimic that read one act here")
         self.policy = _built(path, stored)
         self.reset(0)
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from ebt_policy.data.normalizer import Limits
+from ebt_policy.data.normalizer import Limits, action_floor
 from ebt_policy.data.ranges import full_range
 from ebt_policy.data.spec import Spec
 
@@ -31,12 +31,12 @@ class RelativePlans(nn.Module):
                 f"plans, got {spec.action.mode} actions and {key} of shape {spec.obs.get(key)}: set task.origin=null, "
                 "or where the file cannot say so, state task.action={mode: absolute}"
             )
-        self.key, self.scale = key, scale
+        self.key, self.scale, self.floor = key, scale, action_floor(spec.action)
         self.limits = Limits((predict, spec.action.dim))
 
     def fit(self, obs: Mapping[str, Tensor], plans: Tensor) -> None:
         """Sets the limits to those of plans (N, Tp, Da) under obs[k] (N, To, *shape)."""
-        self.limits.fit(*full_range((plans - self._origin(obs)).numpy()))
+        self.limits.fit(*full_range((plans - self._origin(obs)).numpy()), self.floor)
 
     def forward(self, plan: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
         """plan (B, Tp, Da) and obs[k] (B, To, *shape) in env units -> (B, Tp, Da) in [-1, 1]."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -69,7 +69,7 @@ def load_policy(run: str | Path, execute: int | None = None, compile: bool = Fal
     """
     run = Path(run)
     cfg = load_config(run, "robot")
-    loaded = load_module(run, lambda: policy(cfg, Spec.from_dict(OmegaConf.to_container(cfg.spec))))
+    loaded = load_module(run, lambda: policy(cfg, Spec.from_dict(plain(cfg.spec))))
     if execute is not None:
         loaded.horizon = Horizon(loaded.horizon.observe, loaded.horizon.predict, execute)
     set_act(loaded.model, **act)
@@ -77,6 +77,11 @@ def load_policy(run: str | Path, execute: int | None = None, compile: bool = Fal
         check_compiler(loaded.device, "compile")
         loaded.compile_for_acting()
     return loaded
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """A part of a config as dicts and lists."""
+    return OmegaConf.to_container(cfg, resolve=True)
 
 
 def kind(cfg: DictConfig) -> str:
@@ -166,9 +171,9 @@ def conditional_model(cfg: DictConfig, tokenize: nn.Module, trunk: nn.Module) ->
 
 def check_targets(cfg: DictConfig) -> None:
     """ValueError unless cfg names only classes that models are made of, see `parts`."""
-    parts.check_targets(OmegaConf.to_container(cfg, resolve=True))
+    parts.check_targets(plain(cfg))
 
 
 def make(cfg: DictConfig, **settings):
     """The object whose `_target_` and settings cfg holds, built with more `settings`; see `parts`."""
-    return parts.make(OmegaConf.to_container(cfg, resolve=True), **settings)
+    return parts.make(plain(cfg), **settings)

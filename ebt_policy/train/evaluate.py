@@ -144,6 +144,9 @@ def environment_of(
                 )
                 return _as_recorded(spec, recorded, limit, strict)
             _check_layout(recorded.get("env_args", {}), says.get("env_args", {}), named)
+    elif "object" in spec.obs and "object_order" in says.get("env_args", {}) and "object_order" not in spec.env_args:
+        order = says["env_args"]["object_order"]
+        warnings.warn(f"the data does not say how `object` is laid out, {env_id} has it {order}", stacklevel=3)
     check_meaning(spec, says, env_id, strict)
     return {"env_id": env_id, "max_steps": max_steps}
 

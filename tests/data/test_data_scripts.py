@@ -82,6 +82,51 @@ def test_convert_keeps_states_and_models_of_official_files(tmp_path, official):
     assert data.model_xml[1].startswith("<mujoco model='11'>")
 
 
+def everything(group):
+    """Path -> bytes and type of every array, attributes of every group and array."""
+    found = {"": dict(group.attrs)}
+    group.visititems(lambda path, item: found.update({path: (told(item), sorted(item.attrs.items()))}))
+    return found
+
+
+def told(item):
+    return (item.dtype, item[()].tobytes()) if isinstance(item, h5py.Dataset) else "group"
+
+
+def test_convert_from_robomimic_to_robomimic_copies_the_demos_of_a_filter_key_bit_for_bit(tmp_path, official):
+    source, rewards = official("v0.1"), np.linspace(0, 1, 14) / 3
+    with h5py.File(source, "r+") as file:
+        demo = file["data/demo_10"]
+        demo["rewards"][()] = rewards
+        demo["obs/a/b"], demo["meta/note"] = np.ones((14, 2), np.float16), 7
+        demo["obs"].attrs["camera"], demo["meta"].attrs["by"] = "front", "hand"
+    done = run("convert.py", source, tmp_path / "b.hdf5", "filter_key=valid")
+    assert done.returncode == 0 and "copied, bit for bit" in done.stdout, done.stderr
+    with h5py.File(source) as old, h5py.File(tmp_path / "b.hdf5") as new:
+        assert list(new["data"]) == ["demo_10", "demo_11"]
+        for name in new["data"]:
+            assert everything(new["data"][name]) == everything(old["data"][name])
+        assert new["data"].attrs["total"] == 29 and dict(new["data"].attrs)["env_args"] == old["data"].attrs["env_args"]
+    assert open_episodes(tmp_path / "b.hdf5").log["rewards"][:14].tolist() == rewards.tolist()
+
+
+def test_convert_says_what_it_does_not_carry_and_what_it_makes_up(tmp_path, official, data):
+    done = run("convert.py", official("v0.1"), tmp_path / "b.zarr.zip")
+    assert "note: left out: next_obs (nothing learns from it)" in done.stdout
+    write_data(tmp_path / "a.zarr.zip", data)
+    done = run("convert.py", tmp_path / "a.zarr.zip", tmp_path / "c.hdf5")
+    assert "note: made up, as the source has none and robomimic asks for them: rewards, dones" in done.stdout
+
+
+def test_convert_states_what_the_file_does_not_say(tmp_path, pusht):
+    done = run("convert.py", pusht("a.zarr"), tmp_path / "b.zarr.zip", "hz=10", "mode=absolute", "low=0", "high=512")
+    assert done.returncode == 0, done.stderr
+    spec = open_episodes(tmp_path / "b.zarr.zip").spec
+    assert (spec.hz, spec.action.mode, spec.action.high) == (10.0, "absolute", 512.0)
+    refused = run("convert.py", pusht("c.zarr"), tmp_path / "d.zarr.zip", "hz=fast")
+    assert refused.stderr == "error: expected a number for hz, got 'fast'\n"
+
+
 def test_convert_never_overwrites(tmp_path, data):
     write_data(tmp_path / "a.zarr.zip", data)
     (tmp_path / "b.hdf5").write_text("precious")

@@ -15,7 +15,7 @@ ASKED = [0, 0, 1, 1, 1, 1, 0, 0]
 
 def demonstrations(asked, executed, scale=1.0):
     action, executed = (scale * np.array(v, np.float32)[:, None] for v in (asked, executed))
-    spec = Spec({"x": (1,)}, ActionSpec(1, low=-np.inf, high=np.inf))
+    spec = Spec({"x": (1,)}, ActionSpec(1, mode="delta", low=-np.inf, high=np.inf))
     return from_episodes(spec, [Episode({"x": np.zeros((len(action), 1))}, action, executed=executed)])
 
 
@@ -30,12 +30,24 @@ def demonstrations(asked, executed, scale=1.0):
         ([0, 0, 1, 0.5, 1, 1, 0, 0], [3]),  # a hand that was knocked, and then let go on
         ([0, 0, 1, 1, 0.6, 0.2, 0, 0], [4, 5]),  # a stop
         ([0, 0.3, 1, 1, 1.3, 1, 0, 0], [1, 4]),  # noise
-        ([-0.2, 0, 1, 1, 1, 1, 0, 0], [0]),  # the first step has nothing before it
+        ([0, 0, 0, 1, 1, 1, 1, 0], []),  # a delay
+        ([-0.2, 0, 1, 1, 1, 1, 0, 0], [0]),  # an episode begins at rest
     ],
 )
 def test_what_lies_off_the_way_to_the_label_is_a_disturbance(executed, at, scale):
     data = demonstrations(ASKED, executed, scale)
     assert np.flatnonzero(disturbed_steps(data)).tolist() == at
+
+
+def test_a_limit_is_at_work_from_the_first_step_on():
+    data = demonstrations([1, 1, 1, 1], [0.25, 0.5, 0.75, 1])
+    assert not disturbed_steps(data).any()
+
+
+@pytest.mark.parametrize("label", [0.0, -1.0])
+def test_a_label_that_never_changes_is_compared_with_a_tolerance_too(label):
+    executed = label + 1e-5 * np.random.default_rng(0).normal(size=50)
+    assert not disturbed_steps(demonstrations([label] * 50, executed)).any()
 
 
 @pytest.mark.parametrize("change", [lambda a: np.nextafter(a, np.float32(2)), lambda a: a.round(4), lambda a: a - 1e-4])

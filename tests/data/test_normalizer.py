@@ -92,6 +92,14 @@ def test_what_is_no_image_has_the_range_of_its_numbers_whatever_its_type(dtype):
     assert sorted(set(got.ravel().tolist())) == [-1.0, 1.0]
 
 
+@pytest.mark.parametrize("unit", [1e-4, 1.0, 850.0])
+def test_actions_of_unknown_range_fill_minus_one_to_one_in_any_unit(unit):
+    action = unit * np.random.default_rng(0).uniform(-1, 1, (50, 2))
+    spec = Spec({}, ActionSpec(2, low=-np.inf, high=np.inf))
+    normalised = Normalizer(spec).fit({}, torch.from_numpy(action)).action(torch.from_numpy(action))
+    torch.testing.assert_close(normalised.abs().amax(0), torch.ones(2, dtype=normalised.dtype))
+
+
 def test_keys_that_would_share_a_range_are_refused():
     with pytest.raises(ValueError, match="differ in more than a dot"):
         Normalizer(Spec({"a.b": (1,), "a_b": (1,)}, ActionSpec(1)))

@@ -11,6 +11,7 @@ import pytest
 import zarr
 
 from ebt_policy.data.episodes import DataError
+from ebt_policy.data.ranges import robust_range
 from ebt_policy.data.store import open_episodes, read_episodes, write_data
 
 STEPS = 20
@@ -120,6 +121,98 @@ def test_what_only_some_demos_say_of_themselves_is_left_out(hdf5):
     data = open_episodes(path)
     assert data.success is data.model_xml is data.executed is None
     assert data.left_out == dict.fromkeys(["success", "model_file", "actions_executed"], "not in every demo")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        *(("success", value, None) for value in ("False", b"0", np.nan, [True, False])),
+        *(("success", value, True) for value in (True, 1, np.int64(1))),
+        *(("seed", value, None) for value in ("None", [1, 2], 3.7, np.uint64(2**63 + 1))),
+        ("seed", 3.0, 3),
+        ("model_file", np.bytes_(b"<mujoco/>"), "<mujoco/>"),
+    ],
+)
+def test_what_a_demo_says_of_itself_is_taken_for_what_it_is(hdf5, name, value, read):
+    path = hdf5()
+    with h5py.File(path, "r+") as file:
+        for demo in file["data"].values():
+            demo.attrs[name] = value
+    data = open_episodes(path)
+    found = {"success": data.success, "seed": data.seed, "model_file": data.model_xml}[name]
+    assert (found is None) == (read is None) == (name in data.left_out)
+    assert read is None or list(found) == [read] * 3
+
+
+def test_demos_without_steps_are_left_out(hdf5):
+    path = hdf5()
+    with h5py.File(path, "r+") as file:
+        for name in ("actions", "obs/pos"):
+            values = file[f"data/demo_1/{name}"][:0]
+            del file[f"data/demo_1/{name}"]
+            file[f"data/demo_1/{name}"] = values
+        file["mask/train"] = np.array([b"demo_1", b"demo_2"])
+    data = open_episodes(path)
+    assert len(data) == 2 and data.masks["train"].tolist() == [False, True]
+    assert data.left_out == {"data/demo_1": "no steps"}
+
+
+def test_filter_keys_may_lie_in_groups_and_be_anything_but_groups(hdf5):
+    path = hdf5()
+    with h5py.File(path, "r+") as file:
+        file["mask/split/train"] = np.array([b"demo_1"])
+    assert len(open_episodes(path, filter_key="split/train")) == 1
+    with h5py.File(path, "r+") as file:
+        del file["mask"]
+        file["mask"] = np.ones(3)
+    assert open_episodes(path).masks == {}
+
+
+@pytest.mark.parametrize("shape", [(STEPS, 1), (STEPS, 3)])
+def test_rewards_of_any_shape_stop_nobody(hdf5, shape):
+    data = open_episodes(hdf5(put("rewards", lambda: np.ones(shape))))
+    assert ("rewards" in data.log) == (shape[1] == 1) == ("rewards" not in data.left_out)
+
+
+@pytest.mark.parametrize(
+    "configs", ["OSC_POSE", {"type": None}, {"type": "OSC_POSE", "control_delta": "true"}, {"body_parts": [1]}, 7]
+)
+def test_controllers_that_say_nothing_are_unknown(hdf5, configs):
+    env_args = {"env_name": "Lift", "type": 1, "env_kwargs": {"controller_configs": configs, "control_freq": -5}}
+    spec = open_episodes(hdf5(env_args=env_args)).spec
+    assert spec.action.mode == "unknown" and spec.hz is None
+
+
+def test_arrays_of_one_name_in_two_folders_are_both_there(folder, rng):
+    data = open_episodes(
+        folder(state=rng.normal(size=(60, 2)), obs__state=np.ones((60, 3)), obs__action=np.ones((60, 4)))
+    )
+    assert data.spec.obs == {"obs/action": (4,), "obs/state": (3,), "state": (2,)}
+
+
+def test_episode_ends_are_whole_numbers(folder):
+    path = folder(state=np.zeros((60, 2)))
+    root = zarr.open_group(str(path))
+    for ends, good in (([20.0, 40.0, 60.0], True), ([[20], [40], [60]], True), ([20.0, 40.9, 60.0], False)):
+        del root["meta/episode_ends"]
+        root["meta/episode_ends"] = np.array(ends)
+        if good:
+            assert open_episodes(path).ends.tolist() == [20, 40, 60]
+        else:
+            with pytest.raises(DataError, match="expected whole numbers in meta/episode_ends, got .20.0, 40.9, 60.0."):
+                open_episodes(path)
+
+
+def test_a_depth_image_with_one_wrong_number_keeps_its_range(folder, rng):
+    depth = rng.uniform(0.4, 0.8, (60, 8, 8, 1))
+    depth[3, 2, 1] = 1e4
+    low, high = robust_range(open_episodes(folder(depth=depth)).obs["depth"])
+    assert 0.4 <= low < 0.41 and 0.79 < high <= 0.8
+
+
+def test_a_mask_of_bytes_is_no_photograph(folder, rng):
+    mask = rng.integers(0, 2, (60, 8, 8, 1)).astype(np.uint8)
+    assert robust_range(open_episodes(folder(mask=mask)).obs["mask"]) == (0.0, 1.0)
 
 
 def test_texts_are_left_out_and_refused_by_name(hdf5):

@@ -62,6 +62,27 @@ def test_quaternions_that_lie_elsewhere_than_the_task_says_are_another_layout(tm
     prepared(tmp_path, rolled, "task.quaternions={robot0_eef_quat: [0], object: [6]}")
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("task.obs=object", "task.obs must be a list of names"),
+        ("task.obs=[12]", "task.obs must be a list of names, such as .* got .12."),
+        ("task.obs=[]", "task.obs must be a list of names"),
+        ("task.quaternions={object: 0}", "task.quaternions must be null or have a list of first columns, four apart"),
+        ("task.quaternions={object: [3.0]}", "task.quaternions must"),
+        ("task.quaternions={object: [0, 0]}", "task.quaternions must"),
+        ("task.quaternions=object", "task.quaternions must"),
+        ("task.origin=tool", "task.origin must be null or have key and scale"),
+        ("task.origin={key: object, scale: abc}", "task.origin.scale must be"),
+        ("task.origin={key: object, scale: 1e30}", "task.origin.scale must be"),
+        ("task.action=absolute", "expected action={mode: absolute} or the like, got 'absolute'"),
+    ],
+)
+def test_settings_of_another_kind_are_named(tmp_path, setting, message):
+    with pytest.raises(ValueError, match=message):
+        prepared(tmp_path, lambda data: data, setting)
+
+
 def test_an_unknown_rate_is_said_while_it_can_still_be_stated(tmp_path):
     spec = replace(SPEC, hz=None)
     with pytest.warns(UserWarning, match="cannot be served: state task.hz=<Hz>"):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from ebt_policy import bounds
 from ebt_policy.data.episodes import DataError, EpisodeData
 from ebt_policy.data.oddities import find_outliers, quaternion_columns
 from ebt_policy.data.split import held_out_rows
@@ -29,6 +31,7 @@ UNIT_NORM, MOSTLY = 0.02, 0.95  # numbers are a quaternion if their length is 1 
 
 def prepare(cfg: DictConfig) -> Work:
     """The demonstrations cfg.task.data, split by cfg.validation, and the policy that cfg describes for them."""
+    check_task(build.plain(cfg.task))
     data = demonstrations(cfg)
     origin = cfg.task.get("origin")
     _check_outliers(data, None if origin is None else origin.key)
@@ -46,6 +49,26 @@ def prepare(cfg: DictConfig) -> Work:
         build=partial(build.policy, cfg, data.spec, train, len(windows)),
         evals=(HeldOutError(held_out),) if held_out is not None else (),
     )
+
+
+def check_task(task: dict[str, Any]) -> None:
+    """ValueError for settings of a task that are of another kind than their names say."""
+    obs, origin, quaternions = task.get("obs"), task.get("origin"), task.get("quaternions")
+    if not isinstance(obs, list) or not obs or not all(isinstance(key, str) for key in obs):
+        raise ValueError(f"task.obs must be a list of names, such as [object,'12'], got {obs!r}")
+    if origin is not None and (not isinstance(origin, dict) or set(origin) - {"key", "scale"} or "key" not in origin):
+        raise ValueError(f"task.origin must be null or have key and scale, such as {{key: tool}}, got {origin!r}")
+    bounds.number("task.origin.scale", (origin or {}).get("scale", 1.0), "(-1e6, 1e6)")
+    if not isinstance(quaternions, dict | None) or not all(map(_are_columns, (quaternions or {}).values())):
+        raise ValueError(
+            "task.quaternions must be null or have a list of first columns, four apart, for every observation with "
+            f"quaternions, such as {{object: [3, 10]}}, got {quaternions!r}"
+        )
+
+
+def _are_columns(starts: Any) -> bool:
+    whole = isinstance(starts, list) and all(type(n) is int and n >= 0 for n in starts)
+    return whole and all(b - a >= 4 for a, b in pairwise(sorted(starts)))
 
 
 def demonstrations(cfg: DictConfig, path: str | None = None) -> EpisodeData:
