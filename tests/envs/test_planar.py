@@ -114,7 +114,7 @@ def test_env_args_of_a_planar_task_lead_back_to_it(env):
     described = json.loads(json.dumps(env.unwrapped.spec_dict()))
     again = from_env_args(described["env_args"])
     assert described["action"]["mode"] == "absolute" and described["hz"] == 10
-    assert fingerprint(again, seed=5) == fingerprint(env.unwrapped, seed=5)
+    assert fingerprint(again.unwrapped, seed=5) == fingerprint(env.unwrapped, seed=5)
     with pytest.raises(ValueError, match="registered here, got 'Juggling-v0'"):
         from_env_args({"env_name": "Juggling-v0", "type": 2, "env_kwargs": {}})
 
