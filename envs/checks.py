@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import mujoco
 import numpy as np
 
+UNSTABLE = [getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}") for what in ("QPOS", "QVEL", "QACC")]
 LARGEST = 1e10  # MuJoCo begins anew, without a word, from anything larger
 
 
@@ -33,6 +35,14 @@ def as_state(state: Any, task: str, initial: int, whole: int) -> np.ndarray:
             f"{wrong[0]} ({len(wrong)} such): take another state"
         )
     return values
+
+
+def check_stable(data: mujoco.MjData) -> None:
+    """FloatingPointError if MuJoCo has begun anew by itself, as it does without a word where numbers grow too large."""
+    if any(data.warning[kind].number for kind in UNSTABLE):
+        raise FloatingPointError(
+            "the simulation became unstable and MuJoCo reset it: look at the state that it began from, and at actions"
+        )
 
 
 def _numbers(values: Any, what: str) -> np.ndarray:

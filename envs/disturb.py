@@ -305,6 +305,8 @@ class Disturbed(gym.Wrapper):
 
     def __init__(self, env: gym.Env, *indices: int, after: float = 1.0):
         super().__init__(env)
+        if not 0 <= after < np.inf:
+            raise ValueError(f"expected after >= 0 s, at which a disturbance begins, got {after}")
         self.indices, self.after, self.task, self.hz = indices, after, layer(env, "handles"), rate(env)
         self.handles = set(offer(env, "handles", ()))
         if not indices:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -51,9 +52,17 @@ def _registered(name: str, kwargs: dict[str, Any], render: dict[str, Any]) -> gy
     """A registered id never imports a module, and neither may what it is made with: a wrapper would by `task`."""
     if name not in gym.registry:
         raise ValueError(f"expected an environment that is registered here, got {name!r}: add its file to envs/")
-    if ":" in str(kwargs):
+    if any(":" in text for text in _texts(kwargs)):
         raise ValueError(f"expected env_kwargs of {name} without a name of a module, got {kwargs}"[:200])
     return without_limit(name, **kwargs, **render)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in plain data, names too."""
+    if isinstance(value, str):
+        yield value
+    for inner in [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _texts(inner)
 
 
 def _configs(kwargs: dict[str, Any]) -> list[dict[str, Any] | None]:

@@ -17,7 +17,7 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 
-from envs.checks import as_action, as_state
+from envs.checks import as_action, as_state, check_stable
 from envs.render import SIZE, Rendered
 
 SCENES = Path(__file__).parents[1] / "assets" / "scenes"
@@ -88,6 +88,7 @@ class PlanarEnv(Rendered, gym.Env):
         """action (2,), clipped to [-1, 1] -> the observation one control period later."""
         self._data.ctrl[:] = REACH * np.clip(as_action(action, self.action_space.shape), -1, 1)
         self._advance()
+        check_stable(self._data)
         mujoco.mj_kinematics(self._model, self._data)  # the integrator leaves the poses of the state before
         info = self._info()
         return self._observe(), self._reward(info), False, False, info

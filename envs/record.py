@@ -6,6 +6,7 @@ T  steps    Da  action dimensions    S  numbers in a simulator state
 from __future__ import annotations
 
 import os
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +96,16 @@ def record(env: gym.Env, expert: Any, seed: int, noise: float, tail: int = 10) -
 
 
 def record_into(folder: str | os.PathLike, env_id: str, noise: float, seeds: list[int]) -> None:
-    """Records each seed into its own file in `folder` (`part`); one that is there appears whole or not at all."""
+    """Records each seed into its own file in `folder` (`part`); one that is there appears whole or not at all.
+
+    In a process that another one started it ends when that one is gone, killed or not.
+    """
+    parent = parent_process()
     env = gym.make(env_id, disable_env_checker=True)
     expert = offer(env, "expert")()
     for seed in seeds:
+        if parent is not None and not parent.is_alive():
+            break
         episode = record(env, expert, seed, noise)
         partial = Path(folder) / f".{seed}.{os.getpid()}.partial"
         with open(partial, "wb") as file:

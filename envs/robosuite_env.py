@@ -22,7 +22,7 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 
-from envs.checks import as_action, as_state
+from envs.checks import as_action, as_state, check_stable
 from envs.render import SIZE, Rendered
 
 _gl = os.environ.get("MUJOCO_GL")
@@ -132,6 +132,7 @@ class RobosuiteEnv(Handling, Rendered, gym.Env):
     def step(self, action: np.ndarray):
         """action (Da,), clipped by the controller -> the observation one control period later."""
         self._advance(as_action(action, self.action_space.shape))
+        check_stable(self._data)
         mujoco.mj_kinematics(self._model, self._data)  # the integrator leaves the poses of the state before
         success = self._success()
         return self._observe(), float(success), False, False, {"success": success}

@@ -39,7 +39,7 @@ def main(cfg: DictConfig) -> None:
     if out.exists():
         raise DataError(f"expected a new file, {out} exists: delete it or choose another with out=...")
     spec = described(cfg.task.env)
-    folder = claim(out, {"task": cfg.task.name, "noise": cfg.noise, "simulator": spec.simulator})
+    folder = claim(out, {"env": cfg.task.env, "noise": cfg.noise, "spec": spec.to_dict()})
     seeds = successes(folder, cfg)
     digest = write_store(out, spec, (load(part(folder, seed)) for seed in seeds))
     shutil.rmtree(folder)
@@ -59,6 +59,7 @@ def claim(out: Path, settings: dict) -> Path:
     folder = out.with_name(f"{out.name}.parts")
     folder.mkdir(parents=True, exist_ok=True)
     note = folder / "settings.json"
+    settings = json.loads(json.dumps(settings))
     if note.exists() and json.loads(note.read_text()) != settings:
         raise DataError(f"expected parts made under {settings} in {folder}, got {note.read_text()}: delete the folder")
     note.write_text(json.dumps(settings))

@@ -24,6 +24,7 @@ import hydra
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from ebt_policy import bounds
 from ebt_policy.cli import CONFIGS, explain, fail_cleanly, leave_on_signals
 from ebt_policy.data.episodes import Episode, EpisodeData, from_episodes
 from ebt_policy.data.spec import Spec
@@ -49,6 +50,7 @@ from ebt_policy.rollout.result import EpisodeLog, describe, write_result
 if TYPE_CHECKING:
     from ebt_policy.deploy.planner import LocalPlanner
 
+SEEDS = "[0, 9e18]"
 UNHURRIED = 60.0  # s that planning may really take where the clock is not real
 SAID = {True: "solved", False: "not solved", None: "success unknown"}
 KEYS = {True: "succeeded", False: "failed"}  # filter keys
@@ -108,6 +110,7 @@ def main(cfg: DictConfig) -> None:
 
 @contextmanager
 def laid_out(cfg: DictConfig) -> Iterator[Desk]:
+    check_settings(cfg)
     trained = trained_by(cfg)
     cfg = placed(cfg, trained)
     limits = Limits.from_dict(OmegaConf.to_container(cfg.robot).get("limits") or {})
@@ -125,6 +128,17 @@ def laid_out(cfg: DictConfig) -> Iterator[Desk]:
         )
         operator = None if isinstance(clock, FakeClock) else Keyboard(sys.stdin, print)
         yield Desk(cfg, trained, robot, limits, clock, planner, planner.terms, timing, operator, scene(robot, operator))
+
+
+def check_settings(cfg: DictConfig) -> None:
+    """ValueError for what would be found out only when the arm moves, or never."""
+    if cfg.clock not in ("fake", "wall"):
+        raise ValueError(f"clock is fake or wall, got {cfg.clock!r}")
+    for name, within in (("episodes", "[1, inf)"), ("demo", "[0, inf)"), ("slower", "[1, inf)"), ("first_seed", SEEDS)):
+        bounds.whole(name, cfg[name], within)
+    bounds.number("inject", cfg.inject, "[0, 60]")
+    bounds.number("seconds", cfg.seconds, "(0, inf)")
+    monitors(cfg.alarms)
 
 
 def scene(robot: Robot, operator: Keyboard | None) -> Scene:
@@ -200,6 +214,7 @@ def check(desk: Desk) -> None:
 
 def replay(desk: Desk) -> None:
     data = desk.demos()
+    bounds.whole("demo", desk.cfg.demo, f"[0, {len(data) - 1}]")
     episode = data.episode(desk.cfg.demo)
     robot = desk.robot
     with robot:

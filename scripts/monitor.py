@@ -18,6 +18,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
+from ebt_policy import bounds
 from ebt_policy.cli import explain, fail_cleanly
 from ebt_policy.rollout.alarm import foretelling, least
 from ebt_policy.rollout.kept import Kept
@@ -36,6 +37,8 @@ FILE = "monitor.json"
 def main(cfg: DictConfig) -> None:
     if (cfg.run is None) == (cfg.of is None):
         raise ValueError(f"expected run=FOLDER to measure or of=FOLDER to judge again, got {cfg.run} and {cfg.of}")
+    for name, within in (("episodes", "[1, inf)"), ("until", "[1, inf) or null"), ("most", "[1, inf)")):
+        bounds.whole(name, cfg[name], within)
     least(cfg.alpha)  # fails here, before anything is run, if there is no such promise
     path = Path(cfg.of) / FILE if cfg.of else folder(cfg) / FILE
     if cfg.of is None:

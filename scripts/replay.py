@@ -15,7 +15,7 @@ from ebt_policy.data.episodes import DataError, Episode, EpisodeData
 from ebt_policy.data.store import open_episodes
 from ebt_policy.rollout.sim import beginning
 from envs import from_env_args
-from envs.protocol import offer, succeeded
+from envs.protocol import offer, succeeded, without_limit
 
 
 @fail_cleanly
@@ -31,13 +31,14 @@ def main() -> None:
     parser.add_argument(
         "settings",
         nargs="*",
-        help="filter_key=NAME: of a robomimic file only these episodes; strict=true: refuse other simulator versions",
+        help="filter_key=NAME: of a robomimic file only these episodes; strict=true: refuse other simulator versions; "
+        "env=ID: in this environment, such as my_tasks:Drawer-v0, and not in the one that the file names",
     )
     arguments = parser.parse_args()
-    n, filter_key, strict = settings([arguments.n or "", *arguments.settings])
+    n, filter_key, strict, env_id = settings([arguments.n or "", *arguments.settings])
 
     data = open_episodes(arguments.file, filter_key)
-    env = environment(data)
+    env = environment(data, env_id)
     for mismatch in version_mismatches(data, env):
         if strict:
             raise DataError(mismatch)
@@ -53,23 +54,25 @@ def main() -> None:
         print(f"not: {', '.join(map(str, failed))}")
 
 
-def settings(words: list[str]) -> tuple[int | None, str | None, bool]:
-    """["20", "strict=true"] -> n, filter_key, strict; DataError for anything else."""
+def settings(words: list[str]) -> tuple[int | None, str | None, bool, str | None]:
+    """["20", "strict=true"] -> n, filter_key, strict, env; DataError for anything else."""
     given = {}
     for word in filter(None, words):
         name, _, value = word.rpartition("=")
         given[name or "n"] = value
-    unknown = given.keys() - {"n", "filter_key", "strict"}
+    unknown = given.keys() - {"n", "filter_key", "strict", "env"}
     if unknown or not given.get("n", "0").isdigit() or given.get("strict", "true") not in ("true", "false"):
-        raise DataError(f"expected a number, filter_key=NAME or strict=true, got {' '.join(filter(None, words))!r}")
-    return int(given["n"]) if "n" in given else None, given.get("filter_key"), given.get("strict") == "true"
+        said = " ".join(filter(None, words))
+        raise DataError(f"expected a number, filter_key=NAME, strict=true or env=ID, got {said!r}")
+    n = int(given["n"]) if "n" in given else None
+    return n, given.get("filter_key"), given.get("strict") == "true", given.get("env")
 
 
-def environment(data: EpisodeData) -> gym.Env:
-    """The environment that the file names; DataError if it names none or nothing says how its episodes began."""
-    if not data.spec.env_args:
-        raise DataError("expected the file to name its environment (env_args), it does not: it cannot be replayed")
-    env = from_env_args(data.spec.env_args)
+def environment(data: EpisodeData, env_id: str | None = None) -> gym.Env:
+    """The environment that the user or the file names; DataError if nobody does, or nothing says how episodes began."""
+    if not data.spec.env_args and env_id is None:
+        raise DataError("expected the file to name its environment (env_args), it does not: say env=<environment>")
+    env = from_env_args(data.spec.env_args) if env_id is None else without_limit(env_id)
     if beginning(env, data.episode(0)) is None:
         states = data.initial_state is not None or data.states is not None
         missing = "the environment has no state() for those, see envs/README.md" if states else "there are none"

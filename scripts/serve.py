@@ -31,9 +31,9 @@ def main(cfg: DictConfig) -> None:
 
 
 async def serve(server: PolicyServer) -> None:
-    """Until SIGINT or SIGTERM; the plan at work is finished first."""
+    """Until Ctrl-C, a kill or a terminal that hangs up; the plan at work is finished first."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    for name in (signal.SIGINT, signal.SIGTERM):
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(name, stop.set)
     listening = await server.start()
     terms, address = server.planner.terms, server.address

@@ -81,6 +81,12 @@ class Spec:
             raise ValueError(f"expected a rate of control above 0 Hz, got hz={rate}")
         return replace(self, hz=rate, action=replace(self.action, **said))
 
+    def contradictions(self, other: Spec) -> list[str]:
+        """Where `other` says something else than this says, as texts with the field and both values."""
+        mine, others = _leaves(self.to_dict()), _leaves(other.to_dict())
+        known = [name for name, value in mine.items() if value not in UNKNOWN and others.get(name) not in UNKNOWN]
+        return [f"{name}: {mine[name]} against {others[name]}" for name in known if mine[name] != others[name]]
+
     def differences(self, other: Spec) -> list[str]:
         """Where `other` is not the same, as texts with the field and both values."""
         mine, others = _leaves(self.to_dict()), _leaves(other.to_dict())

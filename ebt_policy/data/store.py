@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -158,7 +159,12 @@ def read_episodes(
             reader = _read_store if layout == "ebt_policy" else diffusion_policy.read_diffusion_policy
             with _zarr_root(path) as root:
                 data = reader(root, filter_key, obs_keys)
-    return data if hz is None and not action else replace(data, spec=data.spec.stating(hz, action))
+    if hz is None and not action:
+        return data
+    spec = data.spec.stating(hz, action)
+    if contradicted := data.spec.contradictions(spec):
+        warnings.warn(f"{path}: stated otherwise than the file says: {'; '.join(contradicted)}", stacklevel=2)
+    return replace(data, spec=spec)
 
 
 def format_of(path: str | os.PathLike) -> Literal["ebt_policy", "robomimic", "diffusion_policy"]:

@@ -10,6 +10,7 @@ from dataclasses import fields
 import numpy as np
 import torch
 
+from ebt_policy import bounds
 from ebt_policy.core.energies import continuity, weight
 from ebt_policy.deploy.plan import Plan, PlanError, Request, Terms
 from ebt_policy.tasks.robot import Policy
@@ -27,6 +28,8 @@ class LocalPlanner:
     """
 
     def __init__(self, policy: Policy, model: str = "", continuity: float = 0.0, warm: float | None = None):
+        bounds.number("policy.continuity", continuity, "[0, inf)")
+        bounds.number("policy.warm", warm, "[0, 1000] or null")
         if continuity and "extra" not in inspect.signature(policy.model.sample).parameters:
             kind = type(policy.model).__name__
             raise ValueError(f"expected a method with an energy for continuity={continuity}, got {kind}: set it to 0")

@@ -22,7 +22,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from ebt_policy.data.spec import UNKNOWN
+from ebt_policy.data.spec import UNKNOWN, Spec
 from ebt_policy.deploy.plan import Plan, Request, Terms
 
 PROTOCOL = 1
@@ -32,6 +32,7 @@ TYPES = {"f4": np.dtype("<f4"), "f8": np.dtype("<f8"), "u1": np.dtype("u1")}
 CODECS = ("raw", "jpeg")
 QUALITY = 92
 LONG = 400  # characters of a text that comes from the other side
+STEPS = 10_000  # that a policy may observe or plan
 HOUR = 3600.0  # s that a plan may reach ahead
 MOST = sys.float_info.max
 
@@ -145,10 +146,18 @@ def read_terms(body: Mapping[str, Any]) -> Terms:
     terms = Terms(**{name: field(body, name, kind) for name, kind in kinds.items()})
     for name in ("observe", "execute", "plan"):
         _check_number(name, getattr(terms, name), Integral, 1)
+        if getattr(terms, name) > STEPS:
+            raise ProtocolError(f"expected at most {STEPS} steps to {name}, got {getattr(terms, name)}")
     obs, action = field(terms.spec, "obs", dict), field(terms.spec, "action", dict)
     if wrong := [key for key, shape in obs.items() if not _is_shape(shape)]:
         raise ProtocolError(f"expected the shapes of {', '.join(wrong)} as lists of whole numbers above 0")
     _check_number("action.dim", action.get("dim"), Integral, 1)
+    try:
+        spec = Spec.from_dict(terms.spec)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ProtocolError(f"expected the spec of a policy, got {error!r}") from error
+    if not spec.obs:
+        raise ProtocolError("expected a policy that observes something, it has no observations")
     return terms
 
 

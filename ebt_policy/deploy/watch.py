@@ -10,6 +10,7 @@ from typing import TextIO
 
 import numpy as np
 
+from ebt_policy import bounds
 from ebt_policy.deploy.plan import Plan
 from ebt_policy.deploy.robot import Observation
 
@@ -55,6 +56,10 @@ MONITORS = {"frozen": FrozenPictures, "grad_norm": SteepPlans}
 
 def monitors(alarms: Mapping[str, float | None]) -> list[FrozenPictures | SteepPlans]:
     """New ones, by name with their limits; None: no alarm."""
+    if unknown := sorted(set(alarms) - set(MONITORS)):
+        raise ValueError(f"alarms are {', '.join(MONITORS)}, got {', '.join(map(str, unknown))}")
+    for name, limit in alarms.items():
+        bounds.number(f"alarms.{name}", limit, "(0, inf) or null")
     return [MONITORS[name](limit) for name, limit in alarms.items() if limit is not None]
 
 

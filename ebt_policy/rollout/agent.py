@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
+from ebt_policy import bounds
+
 if TYPE_CHECKING:
     from ebt_policy.tasks.robot import ActionChunk, Policy
 
@@ -46,8 +48,7 @@ class ChunkedAgent:
 
     def __init__(self, policy: Policy, warm: float | None = None):
         """warm: start a plan from the rest of the one before plus noise of this strength; None starts from noise."""
-        if warm is not None and warm < 0:
-            raise ValueError(f"expected warm >= 0, a strength of noise, got {warm:g}")
+        bounds.number("warm", warm, "[0, 1000] or null")
         self.policy, self.warm = policy, warm
         self.keys = tuple(policy.spec.obs)
         self.reset(0)

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ebt_policy import bounds
 from ebt_policy.rollout.agent import ChunkedAgent, ChunkLog
 
 if TYPE_CHECKING:
@@ -47,10 +48,10 @@ class Watch:
     patience: int = 16  # descent steps after which a start counts as not there yet
 
     def __post_init__(self):
-        if self.samples < 2:
-            raise ValueError(f"expected at least 2 samples to compare with each other, got {self.samples}")
-        if min(self.bandwidth, self.tol) <= 0 or self.patience < 1:
-            raise ValueError(f"expected bandwidth > 0, tol > 0 and patience >= 1, got {self}")
+        bounds.whole("watch.samples", self.samples, "[2, inf)")  # to compare with each other
+        bounds.number("watch.bandwidth", self.bandwidth, "(0, inf)")
+        bounds.number("watch.tol", self.tol, "(0, inf)")
+        bounds.whole("watch.patience", self.patience, "[1, inf)")
 
 
 class Monitor:

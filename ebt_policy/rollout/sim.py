@@ -19,6 +19,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
+from ebt_policy import bounds
 from ebt_policy.rollout.agent import Agent
 from ebt_policy.rollout.result import EpisodeLog
 
@@ -44,6 +45,8 @@ def rollout(
     on_episode: called in this process as each episode ends, in any order.
     """
     seeds = _distinct(seeds)
+    bounds.whole("processes", processes, "[1, inf)")
+    bounds.whole("max_steps", max_steps, "[1, inf) or null")
     bench = _Bench(make_agent, env_id, max_steps, after_success, env_kwargs or {}, torch.get_float32_matmul_precision())
     logs: dict[int, EpisodeLog] = {}
     with closing(_here(bench, seeds) if min(processes, len(seeds)) == 1 else _spread(bench, seeds, processes)) as run:

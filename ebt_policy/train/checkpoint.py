@@ -134,6 +134,8 @@ def _load_progress(path: Path, update: int) -> Progress:
                 raise ValueError(f"{seconds!r:.40} seconds")
         if type(progress.sums) is not dict or not {int, float}.issuperset(map(type, progress.sums.values())):
             raise ValueError(f"the sums {progress.sums!r:.40}")
+        if not all(map(math.isfinite, progress.sums.values())) or progress.sums.get("count", 0) < 0:
+            raise ValueError(f"the sums {progress.sums!r:.40}")
         return progress
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"expected the progress of a save in {path}, got {error}: train again") from error
@@ -284,6 +286,8 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
     whole = [{f"{i}.{k}": "F32 []" if k == "step" else _described(p) for k in KEPT} for i, p in enumerate(parameters)]
     held = _read_head(path)[1]
     kept = {key: said for each in whole if each.keys() & held.keys() for key, said in each.items()}
+    if not held and parameters:
+        raise CheckpointError(f"{path} has nothing of this optimiser: {AGAIN}")
     if wrong := sorted(key for key in kept.keys() | held.keys() if kept.get(key) != held.get(key)):
         raise CheckpointError(
             f"{path} is not of this optimiser: {len(wrong)} tensors missing, unknown or of another shape, {wrong[:2]}: "

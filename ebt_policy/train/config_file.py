@@ -56,6 +56,12 @@ def _are_columns(value: list) -> bool:
     return all(type(n) is int and n >= 0 for n in value) and all(b - a >= 4 for a, b in pairwise(sorted(value)))
 
 
+def _is_history(value: Any) -> bool:
+    parts = value if isinstance(value, list) else [None]
+    whole = all(isinstance(part, dict) and set(part) == {"until", "fit"} for part in parts)
+    return whole and all(type(part["until"]) is int and isinstance(part["fit"], dict) for part in parts)
+
+
 MAPPING = Expected("a mapping", lambda value: isinstance(value, dict))
 TEXT = Expected("text", lambda value: isinstance(value, str) and bool(value.strip()))
 COUNT = Expected("a whole number of at least 1", _is_count)
@@ -66,10 +72,13 @@ YEARS = Expected("two years", lambda value: isinstance(value, list) and [type(ye
 SHAPES = Expected("a mapping of names to shapes", lambda value: _are_lists(value, _is_shape))
 COLUMNS = Expected("a mapping of names to columns, four apart", lambda value: _are_lists(value, _are_columns))
 
+HISTORY = Expected("a list of {until: update, fit: {...}}", lambda value: value is None or _is_history(value))
+
 ENTRIES = {name: MAPPING for name in WRITTEN if name != "horizon"} | {
     "task.kind": _or_none(TEXT),
     "method.model": MAPPING,
     "method.replay": _or_none(MAPPING),
+    "history": HISTORY,
     "net.dim": COUNT,
     "net.depth": COUNT,
     "net.heads": COUNT,
@@ -86,6 +95,7 @@ OF_KIND = {  # of the task -> what else is used
         "task.origin.scale": _or_none(NUMBER),
         "task.quaternions": _or_none(COLUMNS),
         "task.encoder": MAPPING,
+        "task.robot": _or_none(MAPPING),
         "horizon": MAPPING,
         "horizon.observe": COUNT,
         "horizon.predict": COUNT,

@@ -17,6 +17,7 @@ import gymnasium as gym
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
+from ebt_policy import bounds
 from ebt_policy.data.robomimic import arm_controller, infer_spec
 from ebt_policy.data.spec import UNKNOWN, Spec
 from ebt_policy.rollout.agent import Agent, ChunkedAgent
@@ -95,6 +96,8 @@ def evaluate_run(cfg: DictConfig) -> tuple[dict, Path]:
     folder = Path(cfg.out or run / "eval")
     if (folder / "weights.safetensors").exists() and folder.resolve() != run.resolve():
         raise ValueError(f"out={folder} holds another run, whose config and log would be replaced: give another folder")
+    bounds.whole("episodes", cfg.episodes, "[1, inf)")
+    bounds.whole("first_seed", cfg.first_seed, "[0, 9e18]")
     measured = subject(cfg)
     seeds = range(cfg.first_seed, cfg.first_seed + cfg.episodes)
     with tqdm(total=cfg.episodes, unit="episode", desc="rollouts") as bar:

@@ -296,6 +296,12 @@ def test_what_a_file_does_not_say_can_be_stated(folder, rng):
         open_episodes(path, hz=0)
 
 
+def test_what_is_stated_against_the_file_is_said(tmp_path, data):
+    write_data(tmp_path / "a.zarr.zip", data)
+    with pytest.warns(UserWarning, match="stated otherwise than the file says: hz: 20.0 against 5.0"):
+        assert open_episodes(tmp_path / "a.zarr.zip", hz=5).spec.hz == 5
+
+
 def test_absolute_poses_under_a_controller_that_says_delta(hdf5):
     arm = {"type": "OSC_POSE", "input_max": 1, "input_min": -1, "control_delta": True}
     path = hdf5(env_args={"env_name": "Lift", "type": 1, "env_kwargs": {"controller_configs": arm}})

@@ -101,6 +101,12 @@ def test_nan_in_an_observation_is_a_refusal(lift, demos):
         LocalPlanner(lift)(request)
 
 
+@pytest.mark.parametrize(("setting", "value"), [("warm", np.nan), ("warm", -1), ("warm", "a"), ("continuity", np.nan)])
+def test_how_plans_are_joined_is_a_number(lift, setting, value):
+    with pytest.raises(ValueError, match=f"policy.{setting} must be"):
+        LocalPlanner(lift, **{setting: value})
+
+
 def test_a_rate_that_the_data_does_not_say_can_be_stated():
     policy = load_policy(CHECKPOINTS / "ebt_lift")
     said, policy.spec = policy.spec, replace(policy.spec, hz=None)

@@ -225,6 +225,8 @@ def test_a_plan_that_no_robot_could_follow_is_refused(change):
 @pytest.mark.parametrize(
     "change",
     [{name: x} for name in ("observe", "execute", "plan") for x in (0, -1, 1.0, True, "2", None)]
+    + [{name: 10**9} for name in ("observe", "execute", "plan")]
+    + [{"spec": TERMS.spec | x} for x in ({"more": 1}, {"obs": {}}, {"action": TERMS.spec["action"] | {"low": None}})]
     + [{"model": 3}, {"spec": None}, {"spec": {"obs": {}}}, {"spec": {"action": {"dim": 7}}}]
     + [{"spec": {"obs": {"hand": x}, "action": {"dim": 7}}} for x in (3, [0], [-1], ["3"], [1.5], None)]
     + [{"spec": {"obs": {"hand": [3]}, "action": {"dim": x}}} for x in (0, "7", None, True)],

@@ -27,6 +27,16 @@ def test_what_the_task_says_goes_before_the_file_and_leaves_the_rest_of_it():
     assert found["delays"] == SIM["delays"] and found["limits"]["gripper"] == SIM["limits"]["gripper"]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [{"env": "evil:Lift-v0"}, {"kind": "franka"}, {"arm": {"host": "10.0.0.1"}}, {"sensors": {}}, {"motion": "foo"}]
+    + [{"delays": 3}, [1], {"limits": None}],
+)
+def test_a_run_names_neither_an_arm_nor_an_environment(said):
+    with pytest.raises(ValueError, match="task.robot may have motion, limits, delays, each with settings, got"):
+        in_task(SIM, said, FILE)
+
+
 def test_what_is_set_by_hand_goes_before_both():
     by_hand = deepcopy(SIM)
     by_hand["motion"]["scale"], by_hand["limits"]["watchdog"], by_hand["delays"]["jitter"] = 0.02, 3.0, 0.1

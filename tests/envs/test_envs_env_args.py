@@ -108,3 +108,10 @@ def test_what_is_not_here_is_refused():
     unknown = copy.deepcopy(OLD) | {"env_name": "Juggle"}
     with pytest.raises(ValueError, match="expected a robosuite task .*Lift.*, got 'Juggle'"):
         envs.from_env_args(unknown)
+
+
+def test_a_registered_environment_is_made_again_with_what_it_was_made_with():
+    env = envs.from_env_args({"env_name": "PushT-v0", "type": 2, "env_kwargs": {"size": 96}})
+    assert env.unwrapped.size == 96
+    with pytest.raises(ValueError, match="without a name of a module"):
+        envs.from_env_args({"env_name": "Noisy-v0", "type": 2, "env_kwargs": {"task": "a:b", "sigma": 0.1}})

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from fingerprint import TASKS, fingerprint
@@ -160,3 +161,16 @@ def test_a_state_with_numbers_that_a_simulator_cannot_have_is_refused(lift, size
     with pytest.raises(ValueError, match=rf"finite numbers below 1e\+10 in a state of Lift, .* {size - 1} \(1 such"):
         lift.reset(options={"state": wrong})
     assert np.array_equal(lift.state(), state)
+
+
+@pytest.mark.parametrize("name", ["Lift-v0", "PushT-v0", "Avoid-v0"])
+def test_what_the_simulator_would_begin_anew_from_without_a_word_is_an_error(name):
+    env = gym.make(f"envs:{name}").unwrapped
+    env.reset(seed=0)
+    state = env.state()
+    state[1:4] = 1e9
+    env.reset(options={"state": state})
+    with pytest.raises(FloatingPointError, match="the simulation became unstable and MuJoCo reset it"):
+        env.step(np.zeros(env.action_space.shape))
+    env.reset(seed=0)
+    env.step(np.zeros(env.action_space.shape))

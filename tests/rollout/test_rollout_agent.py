@@ -119,5 +119,5 @@ def test_a_warm_agent_starts_from_the_rest_of_its_plan(strength, monkeypatch):
     done = agent.policy.horizon.execute
     rest = torch.cat([plan[:, done:], plan[:, -1:].repeat(1, done, 1)], dim=1)
     assert cold is None and (start - rest).std().item() == pytest.approx(strength, rel=0.5)
-    with pytest.raises(ValueError, match="expected warm >= 0, a strength of noise, got -1"):
+    with pytest.raises(ValueError, match=r"warm must be in \[0, 1000\], or null, got -1"):
         ChunkedAgent(ToyPolicy(), warm=-1)

@@ -189,6 +189,9 @@ def test_a_whole_save_is_loaded(run, training):
         ('{"update": 2, "seconds": -1}', "-1 seconds"),
         ('{"update": 2, "seconds": "x"}', "'x' seconds"),
         ('{"update": 2, "seconds": 1, "more": 1}', "unexpected keyword argument 'more'"),
+        ('{"update": 2, "seconds": 1, "sums": {"loss": NaN, "count": 1}}', "the sums"),
+        ('{"update": 2, "seconds": 1, "sums": {"loss": 1, "count": -3}}', "the sums"),
+        ('{"update": 2, "seconds": 1, "sums": {"loss": 1, "count": Infinity}}', "the sums"),
         ("[" * 100_000, "recursion"),
         ("\udcff", "progress.json"),
     ],
@@ -236,6 +239,12 @@ def test_a_saved_module_with_other_tensors_is_named(copy, training, name):
         resaved(path, change)
         with pytest.raises(CheckpointError, match=f"{name} does not fit its config.yaml"):
             load_training(copy, training)
+
+
+def test_moments_that_are_gone_are_missed(copy, training):
+    resaved(saved(copy, "optimizer.safetensors"), lambda tensors: tensors.clear())
+    with pytest.raises(CheckpointError, match="optimizer.safetensors has nothing of this optimiser"):
+        load_training(copy, training)
 
 
 def test_what_lies_in_the_folder_of_saves_and_is_none_is_left_alone(copy, training):

@@ -66,7 +66,7 @@ def test_quaternions_that_lie_elsewhere_than_the_task_says_are_another_layout(tm
     ("setting", "message"),
     [
         ("task.obs=object", "task.obs must be a list of names"),
-        ("task.obs=[12]", "task.obs must be a list of names, such as .* got .12."),
+        ("task.obs=[12]", "task.obs must be a list of names, each once, such as .* got .12."),
         ("task.obs=[]", "task.obs must be a list of names"),
         ("task.quaternions={object: 0}", "task.quaternions must be null or have a list of first columns, four apart"),
         ("task.quaternions={object: [3.0]}", "task.quaternions must"),

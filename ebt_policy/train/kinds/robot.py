@@ -54,11 +54,14 @@ def prepare(cfg: DictConfig) -> Work:
 def check_task(task: dict[str, Any]) -> None:
     """ValueError for settings of a task that are of another kind than their names say."""
     obs, origin, quaternions = task.get("obs"), task.get("origin"), task.get("quaternions")
-    if not isinstance(obs, list) or not obs or not all(isinstance(key, str) for key in obs):
-        raise ValueError(f"task.obs must be a list of names, such as [object,'12'], got {obs!r}")
+    named = isinstance(obs, list) and obs and all(isinstance(key, str) for key in obs)
+    if not named or len(set(obs)) < len(obs):
+        raise ValueError(f"task.obs must be a list of names, each once, such as [object,'12'], got {obs!r}")
     if origin is not None and (not isinstance(origin, dict) or set(origin) - {"key", "scale"} or "key" not in origin):
         raise ValueError(f"task.origin must be null or have key and scale, such as {{key: tool}}, got {origin!r}")
-    bounds.number("task.origin.scale", (origin or {}).get("scale", 1.0), "(-1e6, 1e6)")
+    bounds.number("task.origin.scale", scale := (origin or {}).get("scale", 1.0), "(-1e6, 1e6)")
+    if scale == 0:
+        raise ValueError("task.origin.scale must not be 0, which is no origin: set task.origin=null")
     if not isinstance(quaternions, dict | None) or not all(map(_are_columns, (quaternions or {}).values())):
         raise ValueError(
             "task.quaternions must be null or have a list of first columns, four apart, for every observation with "
@@ -136,8 +139,7 @@ def _check_quaternions(data: EpisodeData, quaternions: Mapping[str, Sequence[int
 
 def _split(data: EpisodeData, share: float) -> tuple[EpisodeData, EpisodeData | None]:
     """Training and held-out demonstrations, None without any."""
-    if not 0 <= share < 1:
-        raise ValueError(f"validation must be a share in [0, 1), got {share}")
+    bounds.number("validation", share, "[0, 1)")
     rows = held_out_rows(len(data), share)
     if not len(rows):
         return data, None
