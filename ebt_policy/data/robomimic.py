@@ -146,6 +146,10 @@ class _Demo:
             return f"{values.shape[1:]} numbers a step, expected one"
         return "no numbers in it" if not values.size else ""
 
+    def has(self, path: str) -> bool:
+        """Whether an array can be read."""
+        return path in self._sizes
+
     def says(self, name: str) -> Any:
         """An attribute of the demo as it is read, None if it has none or a strange one."""
         return ATTRIBUTES[name](self.group.attrs.get(name))
@@ -210,7 +214,7 @@ def _told_of_all(demos: Sequence[_Demo], left_out: dict[str, str]) -> list[str]:
     """Which of what a demo need not have all demos have, as it should be."""
     told = []
     for name in (*ATTRIBUTES, "actions_executed"):
-        having = [name in demo.group if name not in ATTRIBUTES else demo.says(name) is not None for demo in demos]
+        having = [(demo.says(name) is not None) if name in ATTRIBUTES else demo.has(name) for demo in demos]
         strange = [demo.group.attrs[name] for demo in demos if name in demo.group.attrs and demo.says(name) is None]
         if all(having):
             told.append(name)

@@ -120,6 +120,11 @@ def test_what_only_some_demos_say_of_themselves_is_left_out(hdf5):
         file["data/demo_2/actions_executed"] = file["data/demo_2/actions"][()]
     data = open_episodes(path)
     assert data.success is data.model_xml is data.executed is None
+    with h5py.File(path, "r+") as file:
+        for demo in file["data"].values():
+            demo.pop("actions_executed", None)
+            demo["actions_executed"] = np.zeros(3)
+    assert open_episodes(path).left_out["actions_executed"] == "3 rows for 20 actions"
     assert data.left_out == dict.fromkeys(["success", "model_file", "actions_executed"], "not in every demo")
 
 
