@@ -95,3 +95,15 @@ def test_what_is_stated_goes_with_the_data_wherever_a_run_opens_it(tmp_path):
     cfg = compose_train(tmp_path / "run", path, "task.action={mode: absolute, frame: joint}", "task.hz=5")
     for data in (demonstrations(cfg), demonstrations(cfg, str(path))):
         assert (data.spec.action.mode, data.spec.action.frame, data.spec.hz) == ("absolute", "joint", 5.0)
+
+
+def test_rewards_do_not_make_it_other_data(tmp_path):
+    path = make_store(tmp_path / "a.zarr.zip")
+    data = open_episodes(path)
+    with_rewards = replace(data, log={"rewards": np.ones(len(data.action)), "time": np.zeros(len(data.action))})
+    write_data(tmp_path / "b.zarr.zip", with_rewards)
+    cfg = compose_train(tmp_path / "run", tmp_path / "b.zarr.zip")
+    assert list(demonstrations(cfg).log) == ["time"]
+    assert (
+        demonstrations(cfg).content_hash == replace(with_rewards, log={"time": with_rewards.log["time"]}).content_hash
+    )

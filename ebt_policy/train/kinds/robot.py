@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from torch import nn
 from ebt_policy import bounds
 from ebt_policy.data.episodes import DataError, EpisodeData
 from ebt_policy.data.oddities import find_outliers, quaternion_columns
+from ebt_policy.data.robomimic import OUTCOMES
 from ebt_policy.data.split import held_out_rows
 from ebt_policy.data.store import open_episodes
 from ebt_policy.data.windows import Batch, WindowDataset
@@ -75,10 +77,12 @@ def _are_columns(starts: Any) -> bool:
 
 
 def demonstrations(cfg: DictConfig, path: str | None = None) -> EpisodeData:
-    """What a run's config trains on, or the same file at another path, with what the config states of it."""
+    """What a run's config trains on, or the same file at another path, with what the config states of it. Rewards are
+    not learnt from, so other ones do not make it other data."""
     task = cfg.task
     stated = {name: task.get(name) for name in ("hz", "action")}
-    return open_episodes(path or task.data, filter_key=task.filter_key, obs_keys=list(task.obs), **stated)
+    data = open_episodes(path or task.data, filter_key=task.filter_key, obs_keys=list(task.obs), **stated)
+    return replace(data, log={name: values for name, values in data.log.items() if name not in OUTCOMES})
 
 
 class HeldOutError:
