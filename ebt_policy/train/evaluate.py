@@ -134,24 +134,28 @@ def environment_of(
     env_id = named or environment(trained)
     says, limit = described(env_id, max_steps)
     if spec.env_args.get("env_kwargs") and says.get("env_args") != spec.env_args:
-        try:
-            recorded = recorded_in(spec.env_args)
-        except ValueError as error:
-            if named is None:
-                raise ValueError(f"{error}; if {env_id} is the same, say env={env_id}") from error
-            warnings.warn(f"{error}: whether {named} means the same cannot be checked", stacklevel=3)
-        else:
-            if named is None:
-                warnings.warn(
-                    f"measured in {spec.env_args['env_name']} as the data describes it: {env_id} differs", stacklevel=3
-                )
-                return _as_recorded(spec, recorded, limit, strict)
-            _check_layout(recorded.get("env_args", {}), says.get("env_args", {}), named)
+        recorded = _recorded_elsewhere(spec, env_id, named is None)
+        if named is None:
+            name = spec.env_args["env_name"]
+            warnings.warn(f"measured in {name} as the data describes it: {env_id} differs", stacklevel=3)
+            return _as_recorded(spec, recorded, limit, strict)
+        _check_layout(recorded.get("env_args", {}), says.get("env_args", {}), named)
     elif "object" in spec.obs and "object_order" in says.get("env_args", {}) and "object_order" not in spec.env_args:
         order = says["env_args"]["object_order"]
         warnings.warn(f"the data does not say how `object` is laid out, {env_id} has it {order}", stacklevel=3)
     check_meaning(spec, says, env_id, strict)
     return {"env_id": env_id, "max_steps": max_steps}
+
+
+def _recorded_elsewhere(spec: Spec, env_id: str, needed: bool) -> dict[str, Any]:
+    """What the environment of the data says of itself; nothing if it cannot be made here, unless it is needed."""
+    try:
+        return recorded_in(spec.env_args)
+    except ValueError as error:
+        if needed:
+            raise ValueError(f"{error}; if {env_id} is the same, say env={env_id}") from error
+        warnings.warn(f"{error}: whether {env_id} means the same cannot be checked", stacklevel=4)
+        return {}
 
 
 def _as_recorded(spec: Spec, says: dict[str, Any], max_steps: int, strict: bool) -> dict[str, Any]:
