@@ -213,7 +213,7 @@ def to_float32(values: np.ndarray, name: str) -> np.ndarray:
     if values.dtype.kind not in "biuf":
         raise DataError(f"expected numbers in {name}, got {values.dtype}: leave it out with obs_keys")
     with np.errstate(over="ignore"):  # what becomes infinite is found where numbers are checked
-        cast = values.astype(np.float32)
+        cast = values.astype(np.float32, copy=False)
     if values.dtype.itemsize > 2 and values.dtype != np.float32 and values.size:
         _check_merged(values.reshape(len(values), -1), cast.reshape(len(values), -1), name)
     return cast

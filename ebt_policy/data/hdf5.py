@@ -50,7 +50,7 @@ def leaves(
     """Every array in a group and in the groups in it, by its path, or why it cannot be read. A group is entered once,
     whatever links lead to it."""
     seen = set() if seen is None else seen
-    seen.add(_address(group))
+    seen.add(address(group))
     for name in group:
         path = under + name
         try:
@@ -60,13 +60,14 @@ def leaves(
             continue
         if isinstance(found, h5py.Dataset):
             yield path, found
-        elif isinstance(found, h5py.Group) and _address(found) not in seen:
+        elif isinstance(found, h5py.Group) and address(found) not in seen:
             yield from leaves(found, f"{path}/", seen)
         else:
             yield path, "a group that has been read" if isinstance(found, h5py.Group) else "no array"
 
 
-def _address(group: h5py.Group) -> int:
+def address(group: h5py.Group) -> int:
+    """Where a group lies in its file, the same under all its names."""
     return h5py.h5o.get_info(group.id).addr
 
 

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from ebt_policy.data.episodes import DataError, Episode, EpisodeData, check_numbers
-from ebt_policy.data.hdf5 import member, open_hdf5
+from ebt_policy.data.hdf5 import address, member, open_hdf5
 from ebt_policy.data.robomimic import OUTCOMES, ROBOSUITE_TYPE, choose
 from ebt_policy.data.spec import Spec
 
@@ -67,16 +67,20 @@ def copy_robomimic(
             new[f"mask/{key}"] = np.array(kept, dtype="S")
 
 
-def _copy_demo(old: h5py.Group, new: h5py.Group, obs_keys: Sequence[str] | None, under: str = "") -> None:
-    """Attributes, arrays and groups; no links, which would lead to what is not copied."""
+def _copy_demo(
+    old: h5py.Group, new: h5py.Group, obs_keys: Sequence[str] | None, under: str = "", seen: set[int] | None = None
+) -> None:
+    """Attributes, arrays and groups, each group once; no links, which would lead to what is not copied."""
+    seen = set() if seen is None else seen
+    seen.add(address(old))
     new.attrs.update(old.attrs.items())
     for name in old:
         path = under + name
         top, _, key = path.partition("/")
         wanted = obs_keys is None or top not in ("obs", "next_obs") or key in obs_keys
         found = old[name] if isinstance(old.get(name, getlink=True), h5py.HardLink) else None
-        if isinstance(found, h5py.Group) and not (path == under + name and found == old):
-            _copy_demo(found, new.create_group(name), obs_keys, f"{path}/")
+        if isinstance(found, h5py.Group) and address(found) not in seen:
+            _copy_demo(found, new.create_group(name), obs_keys, f"{path}/", seen)
         elif isinstance(found, h5py.Dataset) and wanted and not (found.external or found.is_virtual):
             old.copy(found, new, name=name)
 

@@ -76,9 +76,9 @@ def read_array(root: zarr.Group, name: str) -> np.ndarray:
             lost = array.nchunks - array.nchunks_initialized
             raise DataError(f"expected {array.nchunks} chunks of {name!r}, {lost} are missing: the copy is incomplete")
         check_size(name, prod(array.shape) * array.dtype.itemsize, array.nbytes_stored)
-        for folder, _, files in os.walk(Path(root.store.path) / name) if _on_disk(root) else ():
-            for file in files:
-                _check_inside(root, os.path.relpath(Path(folder) / file, root.store.path))
+        for folder, folders, files in os.walk(Path(root.store.path) / name) if _on_disk(root) else ():
+            for entry in (*folders, *files):
+                _check_inside(root, os.path.relpath(Path(folder) / entry, root.store.path))
         return np.ascontiguousarray(array[...]) if array.ndim else array[...]
     except (OSError, RuntimeError, ValueError) as error:
         if isinstance(error, DataError):

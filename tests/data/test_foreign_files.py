@@ -14,7 +14,7 @@ import zarr
 
 from ebt_policy.data import foreign
 from ebt_policy.data.episodes import DataError
-from ebt_policy.data.robomimic_write import write_robomimic
+from ebt_policy.data.robomimic_write import copy_robomimic, write_robomimic
 from ebt_policy.data.store import open_episodes, write_data
 
 
@@ -129,6 +129,24 @@ def test_chunks_that_are_links_out_of_the_store_are_not_read(folder, secret):
     (folder / "action" / "0.0").unlink()
     (folder / "action" / "0.0").symlink_to(secret)
     refused(folder, "expected 'action/0.0' inside of the store, it is a link: copy what it leads to")
+
+
+def test_folders_of_chunks_that_are_links_are_not_read(tmp_path, secret):
+    root = zarr.open_group(zarr.DirectoryStore(str(tmp_path / "a.zarr"), dimension_separator="/"), "w")
+    for name in ("action", "pos"):
+        root.create_dataset(f"data/{name}", data=np.zeros((4, 2)), dimension_separator="/")
+    root["meta/episode_ends"] = np.array([4])
+    chunks = tmp_path / "a.zarr" / "data" / "pos" / "0"
+    chunks.rename(tmp_path / "elsewhere")
+    chunks.symlink_to(tmp_path / "elsewhere")
+    refused(tmp_path / "a.zarr", "expected 'data/pos/0' inside of the store, it is a link")
+
+
+def test_a_copy_of_groups_in_a_circle_ends(tmp_path, hdf5):
+    with h5py.File(hdf5, "r+") as file:
+        file["data/demo_0/obs/deep/again"] = file["data/demo_0/obs"]
+    copy_robomimic(hdf5, tmp_path / "b.hdf5", None)
+    assert open_episodes(tmp_path / "b.hdf5").content_hash == open_episodes(hdf5).content_hash
 
 
 def test_folders_that_are_links_are_not_entered(tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from ebt_policy.data.split import held_out_rows
 from ebt_policy.data.store import open_episodes
 from ebt_policy.data.windows import Batch, WindowDataset
 from ebt_policy.train import build
+from ebt_policy.train.config_file import COLUMNS
 from ebt_policy.train.work import Work
 
 if TYPE_CHECKING:
@@ -64,16 +64,11 @@ def check_task(task: dict[str, Any]) -> None:
     bounds.number("task.origin.scale", scale := (origin or {}).get("scale", 1.0), "(-1e6, 1e6)")
     if scale == 0:
         raise ValueError("task.origin.scale must not be 0, which is no origin: set task.origin=null")
-    if not isinstance(quaternions, dict | None) or not all(map(_are_columns, (quaternions or {}).values())):
+    if quaternions is not None and not COLUMNS.fits(quaternions):
         raise ValueError(
             "task.quaternions must be null or have a list of first columns, four apart, for every observation with "
             f"quaternions, such as {{object: [3, 10]}}, got {quaternions!r}"
         )
-
-
-def _are_columns(starts: Any) -> bool:
-    whole = isinstance(starts, list) and all(type(n) is int and n >= 0 for n in starts)
-    return whole and all(b - a >= 4 for a, b in pairwise(sorted(starts)))
 
 
 def demonstrations(cfg: DictConfig, path: str | None = None) -> EpisodeData:
