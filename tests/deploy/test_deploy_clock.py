@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from fuzz_cases import CASES, JumpingClock
 from fuzz_safety import fuzz
-from toy_arms import HZ, ToyArm, limits, motion_of, straight
+from toy_arms import HZ, ToyArm, limits, motion_of, straight, tick
 
 from ebt_policy.deploy.clock import FakeClock, paced
 from ebt_policy.deploy.control import control
@@ -19,13 +19,6 @@ HOURS = 7200.0
 def robot_of(kind="delta", delays=None, follows=1.0, **changes):
     clock = FakeClock(100.0)
     return SafeRobot(SimRobot(ToyArm(kind, follows), motion_of(kind), clock, delays), limits(kind, **changes), clock)
-
-
-def tick(robot, action):
-    robot.observe()
-    sent = robot.hold("nothing is due") if action is None else robot.command(action)
-    robot.clock.sleep_until(robot.clock.now() + 1 / HZ)
-    return sent
 
 
 def sideways(x):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fuzz_cases import CASES, toy
 from fuzz_safety import fuzz
-from toy_arms import HZ, ToyArm, easy, limits, motion_of
+from toy_arms import HZ, ToyArm, easy, limits, motion_of, tick
 
 from ebt_policy.deploy.clock import FakeClock
 from ebt_policy.deploy.limits import Limits, LimitsError
@@ -19,13 +19,6 @@ from ebt_policy.deploy.safety import SafeRobot
 def safe(kind="delta", follows=0.5, **changes):
     clock = FakeClock()
     return SafeRobot(SimRobot(ToyArm(kind, follows), motion_of(kind), clock), limits(kind, **changes), clock)
-
-
-def tick(robot, action):
-    robot.observe()
-    sent = robot.hold("nothing is due") if action is None else robot.command(action)
-    robot.clock.sleep_until(robot.clock.now() + 1 / HZ)
-    return sent
 
 
 def broken(found):

@@ -83,6 +83,14 @@ def easy(**changes):
     return MotionLimits(**({"step": 9.0, "velocity": 99.0, "acceleration": 9e3, "jerk": 9e5} | changes))
 
 
+def tick(robot, action):
+    """One control period of a safe robot: look, command or hold, wait."""
+    robot.observe()
+    sent = robot.hold("nothing is due") if action is None else robot.command(action)
+    robot.clock.sleep_until(robot.clock.now() + 1 / HZ)
+    return sent
+
+
 def straight(request, n=15, dim=7, hz=HZ, speed=0.2):
     """A plan that says in every action for which time it was made: seconds of the observation's tick, and the step."""
     actions = np.zeros((n, dim), np.float32)
